@@ -1,0 +1,53 @@
+# Two commands do all set-up: `make lab` and `make test`.  Both may be run again at any time.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: lab test check browser benchmark screenshots clean help
+
+help:
+	@echo "make lab         environment, then JupyterLab on the theophylline notebook"
+	@echo "make test        environment, a browser if one can be had, then all checks and tests"
+	@echo "make check       ruff, mypy, import-linter"
+	@echo "make benchmark   timings as ratios to one evaluation of the data"
+	@echo "make screenshots pictures of the environment for the README"
+
+# The stamp is renewed when the dependencies change.
+$(VENV)/.lab: pyproject.toml
+	@echo "-- environment with JupyterLab in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lab]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml
+	@echo "-- environment with the test tools in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $(VENV)/.lab $@
+
+lab: $(VENV)/.lab
+	@echo "-- JupyterLab opens notebooks/01-theophylline.ipynb; stop it with Ctrl-C"
+	@$(BIN)/jupyter lab $(LAB_OPTIONS) notebooks/01-theophylline.ipynb
+
+browser:
+	@sh .ci/browser.sh
+
+test: $(VENV)/.test browser check
+	@echo "-- tests"
+	@$(BIN)/python -m pytest -q
+
+check: $(VENV)/.test
+	@echo "-- ruff, mypy, import-linter"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+benchmark: $(VENV)/.test
+	@$(BIN)/python benchmarks/theophylline.py
+
+screenshots: $(VENV)/.test browser
+	@$(BIN)/python docs/screenshots.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache test-artifacts

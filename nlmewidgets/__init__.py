@@ -1,0 +1,77 @@
+"""An exploratory environment for nonlinear mixed-effects models, in JupyterLab.
+
+>>> import nlmewidgets as nw
+>>> nw.datasets.load("theophylline")
+Data: 12 subjects, 132 observations, 12 doses; covariates WT, DOSE
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nlmewidgets import datasets, diagnostics, library, methods
+from nlmewidgets.core.data import Data
+from nlmewidgets.core.distributions import LogitNormal, LogNormal, Normal
+from nlmewidgets.core.errors import DataError, MethodError, ModelError, NlmeError
+from nlmewidgets.core.model import Model
+from nlmewidgets.core.problem import Problem
+from nlmewidgets.core.special import ExpMix, expit
+from nlmewidgets.core.symbols import covariate, dose, eta, f, sigma, theta, time
+from nlmewidgets.fit import Fit, fit_async, load_fit, stream
+from nlmewidgets.library.residual import Additive, Combined, Combined1, Proportional
+from nlmewidgets.methods import Iteration
+
+if TYPE_CHECKING:
+    from nlmewidgets.panels.explore import Explorer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Additive",
+    "Combined",
+    "Combined1",
+    "Data",
+    "DataError",
+    "ExpMix",
+    "Fit",
+    "Iteration",
+    "LogNormal",
+    "LogitNormal",
+    "MethodError",
+    "Model",
+    "ModelError",
+    "NlmeError",
+    "Normal",
+    "Problem",
+    "Proportional",
+    "covariate",
+    "datasets",
+    "diagnostics",
+    "dose",
+    "eta",
+    "expit",
+    "explore",
+    "f",
+    "fit_async",
+    "library",
+    "load_fit",
+    "methods",
+    "sigma",
+    "stream",
+    "theta",
+    "time",
+]
+
+
+def explore(model: Model, data: Data, **options: Any) -> Explorer:
+    """Return the environment: sliders over the data, fits to watch, and panels to judge them.
+
+    Needs the extra ``lab`` (ipywidgets, bqplot); importing them waits until here.
+    """
+    try:
+        from nlmewidgets.panels.explore import Explorer
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"explore() needs '{error.name}': install the extra with pip install nlmewidgets[lab]."
+        ) from None
+    return Explorer(model, data, **options)

@@ -1,0 +1,1 @@
+"""The mathematics: data, model, tape, problem, optimiser, sampler."""

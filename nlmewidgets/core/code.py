@@ -1,0 +1,178 @@
+"""A model and its data as Python source that runs in a fresh kernel."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import sympy as sp
+
+from nlmewidgets.core import symbols as role
+from nlmewidgets.core.data import Data
+from nlmewidgets.core.distributions import Distribution
+from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.expression import TextPrinter
+from nlmewidgets.core.model import Model
+
+__all__ = ["data_code", "model_code"]
+
+_MOST_INLINE_ROWS = 5_000
+
+
+class _Printer(TextPrinter):
+    """SymPy expressions as code, with a given identifier for every symbol."""
+
+    def __init__(self, names: Mapping[sp.Symbol, str]) -> None:
+        super().__init__({"order": "none"})
+        self.names = names
+
+    def _print_Symbol(self, expr: sp.Symbol) -> str:
+        return self.names[expr]
+
+    _print_Theta = _print_Eta = _print_Sigma = _print_Covariate = _print_Reserved = _print_Symbol
+
+    def _print_Rational(self, expr: sp.Rational) -> str:
+        return f"sp.Rational({expr.p}, {expr.q})"
+
+    def _print_Function(self, expr: sp.Function) -> str:
+        return f"sp.{type(expr).__name__}({', '.join(self._print(a) for a in expr.args)})"
+
+    _print_Max = _print_Min = _print_Piecewise = _print_exp = _print_Function
+
+    def _print_ExprCondPair(self, expr: Any) -> str:
+        return f"({self._print(expr.args[0])}, {self._print(expr.args[1])})"
+
+    def _print_BooleanTrue(self, expr: Any) -> str:
+        return "True"
+
+    def _print_Pow(self, expr: sp.Pow, rational: bool = False) -> str:
+        if expr.exp is sp.S.Half:
+            return f"sp.sqrt({self._print(expr.base)})"
+        return str(super()._print_Pow(expr, rational))
+
+    def _print_Exp1(self, expr: Any) -> str:
+        return "sp.E"
+
+    def _print_Pi(self, expr: Any) -> str:
+        return "sp.pi"
+
+
+def _identifier(name: str, taken: set[str]) -> str:
+    base = re.sub(r"\W", "_", name) or "x"
+    if base[0].isdigit() or keyword.iskeyword(base):
+        base = f"_{base}"
+    out, k = base, 2
+    while out in taken:
+        out, k = f"{base}_{k}", k + 1
+    taken.add(out)
+    return out
+
+
+def model_code(model: Model, variable: str = "model") -> str:
+    """Return source that declares `model` with its present values; ``sp`` and ``nw`` are imported names."""
+    space = model.space
+    numbers = space.to_dict(space.initial)
+    taken = {"sp", "nw", "data", variable}
+    names: dict[sp.Symbol, str] = {}
+    lines: list[str] = []
+    plain = list(model.parameters)
+    for symbol in plain:
+        names[symbol] = _identifier(symbol.name, taken)
+    for sign in ("positive", "real"):
+        group = [s for s in plain if bool(s.is_positive) == (sign == "positive")]
+        simple = [s for s in group if s.name.isidentifier()]
+        if len(simple) > 1:
+            left, right = ", ".join(names[s] for s in simple), " ".join(s.name for s in simple)
+            lines.append(f'{left} = sp.symbols("{right}", {sign}=True)')
+        lone = [s for s in group if s not in simple or len(simple) == 1]
+        lines += [f"{names[s]} = sp.Symbol({s.name!r}, {sign}=True)" for s in lone]
+    expressions = [model.prediction]
+    expressions += [v.effect if isinstance(v, Distribution) else v for v in model.parameters.values()]
+    if not hasattr(model.residual, "to_code"):
+        expressions.append(model.sd)
+    used = sorted({s for e in expressions for s in sp.sympify(e).free_symbols} - set(plain), key=lambda s: s.name)
+    scalars = {p.name: p for p in (*space.theta, *space.sigma)}
+    for symbol in used:
+        names[symbol] = _identifier(symbol.name, taken)
+        if isinstance(symbol, role.Reserved):
+            source = {"t": "nw.time", "dose": "nw.dose", "f": "nw.f"}[symbol.name]
+        elif isinstance(symbol, role.Covariate):
+            source = f"nw.covariate({symbol.name!r})"
+        elif isinstance(symbol, role.Eta):
+            sd = numbers[space.omega_names[space.eta.index(symbol.name)]]
+            held = ", fixed=True" if space.is_fixed(space.omega_names[space.eta.index(symbol.name)]) else ""
+            source = f"nw.eta({symbol.name!r}, sd={sd!r}{held})"
+        else:
+            p = scalars[symbol.name]
+            extra = "".join(f", {k}={v!r}" for k, v in (("lower", p.lower), ("upper", p.upper)) if v is not None)
+            source = f"nw.theta({symbol.name!r}, {p.value!r}{extra}{', fixed=True' if p.fixed else ''})"
+        lines.append(f"{names[symbol]} = {source}")
+    printer = _Printer(names)
+    body = [f"    prediction={printer.doprint(model.prediction)},", "    parameters={"]
+    for symbol, value in model.parameters.items():
+        body.append(f"        {names[symbol]}: {_parameter(symbol, value, model, printer)},")
+    body.append("    },")
+    if space.correlations:
+        short = {k: name.removeprefix("eta_") for k, name in enumerate(space.eta)}
+        pairs = ", ".join(f"({short[j]!r}, {short[i]!r}): {numbers[c]!r}" for c, i, j in space.correlations)
+        body.append(f"    correlation={{{pairs}}},")
+    if hasattr(model.residual, "to_code"):
+        fixed = {p.name: p.fixed for p in space.sigma}
+        body.append(f"    residual={model.residual.to_code(numbers, fixed)},")
+    else:
+        body.append(f'    residual={{"sd": {printer.doprint(model.sd)}}},')
+    if model.name:
+        body.append(f"    name={model.name!r},")
+    return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")"])
+
+
+def _parameter(symbol: sp.Symbol, value: Distribution | sp.Expr, model: Model, printer: _Printer) -> str:
+    if not isinstance(value, Distribution):
+        return str(printer.doprint(value))
+    space = model.space
+    p = next(p for p in space.theta if p.name == symbol.name)
+    args = [repr(p.value)]
+    eta = f"eta_{symbol.name}"
+    if eta in space.eta:
+        name = space.omega_names[space.eta.index(eta)]
+        args.append(f"sd={space.to_dict(space.initial)[name]!r}")
+        if space.is_fixed(name):
+            args.append("fixed_sd=True")
+    if value.effect != 0:
+        args.append(f"effect={printer.doprint(value.effect)}")
+    if p.fixed:
+        args.append("fixed=True")
+    blank = type(value)(1.0)
+    args += [f"{k}={getattr(value, k)!r}" for k in ("lower", "upper") if getattr(value, k) != getattr(blank, k)]
+    return f"nw.{type(value).__name__}({', '.join(args)})"
+
+
+def data_code(data: Data, variable: str = "data") -> str:
+    """Return source that loads `data` again.
+
+    Raises
+    ------
+    DataError
+        If it came from a DataFrame that is too large to write out.
+    """
+    origin = data.origin
+    kind = origin.get("kind")
+    options = "".join(f", {k}={v!r}" for k, v in origin.get("options", {}).items())
+    if kind == "dataset":
+        return f"{variable} = nw.datasets.load({origin['name']!r}{options})"
+    if kind == "csv":
+        return f"{variable} = nw.Data.read_csv({origin['path']!r}{options})"
+    if len(data) > _MOST_INLINE_ROWS:
+        raise DataError(
+            f"These data came from a DataFrame of {len(data)} rows, too many to write into code; save them with "
+            "to_csv() and load them with Data.read_csv()."
+        )
+    text = data.records.to_csv(index=False, na_rep=".", float_format=repr, lineterminator="\n")
+    units = f", units={dict(data.units)!r}" if data.units else ""
+    return (
+        "import io\nimport pandas as pd\n\n"
+        f'{variable} = nw.Data.from_frame(pd.read_csv(io.StringIO("""\\\n{text}"""), na_values=["."])'
+        f", covariates={list(data.covariates)!r}{units})"
+    )

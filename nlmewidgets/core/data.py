@@ -1,0 +1,312 @@
+"""NONMEM-style records → validated observations, doses and covariates with a subject index."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nlmewidgets.core.arrays import Array, Ints
+from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.records import Reader
+
+__all__ = ["Data"]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Records of a study: who was observed when, what was given, what was measured.
+
+    Make one with `read_csv` or `from_frame`; the constructor expects validated columns.
+
+    Attributes
+    ----------
+    records : DataFrame
+        One row per record, subjects contiguous: ID TIME EVID AMT MDV DV, then the covariates.
+    covariates : tuple of str
+        Names of the covariate columns.
+    units : dict
+        Unit of a column by name, for axes and tables.
+    notes : tuple of str
+        How ambiguous records were read; shown with the data, never silent.
+    origin : dict
+        Where the data came from, so that an exploration can be exported as code.
+    """
+
+    records: pd.DataFrame
+    covariates: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    # ------------------------------------------------------------- construction
+
+    @classmethod
+    def read_csv(cls, path: str | Path, *, sep: str = ",", **columns: Any) -> Data:
+        """Read a comma-separated file in NONMEM's layout.
+
+        Parameters
+        ----------
+        path : path
+            The file; ``.``, ``NA`` and empty fields are missing values.
+        sep : str
+            The field separator.
+        **columns
+            As for `from_frame`.
+
+        Raises
+        ------
+        DataError
+            Naming the file's row (the header is row 1), the column, the value and the remedy.
+        """
+        file = Path(path)
+        try:
+            frame = pd.read_csv(file, sep=sep, na_values=["."], skipinitialspace=True)
+        except FileNotFoundError:
+            raise DataError(f"There is no file '{file}'; check the path (the working directory is searched).") from None
+        except pd.errors.EmptyDataError:
+            raise DataError(f"'{file.name}' is empty; it needs a header line and one line per record.") from None
+        except pd.errors.ParserError as error:
+            raise DataError(f"'{file.name}' is not a table separated by {sep!r} ({error}); pass sep=.") from None
+        except UnicodeDecodeError:
+            raise DataError(f"'{file.name}' is not UTF-8 text; save it as CSV in UTF-8.") from None
+        origin = {"kind": "csv", "path": str(path), "options": {**({} if sep == "," else {"sep": sep}), **columns}}
+        return cls._from_frame(frame, lambda i: f"row {i + 2} of '{file.name}'", origin, **columns)
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, **columns: Any) -> Data:
+        """Take the records of a DataFrame.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            One row per record.
+        id, time, dv, amt, evid, mdv : str, optional
+            The column that holds each of NONMEM's items; without it the NONMEM name is looked for in
+            any case.  ``amt=None`` (or any other ``=None``) says that the file has no such item.
+        covariates : sequence of str, optional
+            Columns to keep as covariates; without it, all remaining columns.
+        units : mapping, optional
+            Unit of each column by its name in the file, e.g. ``{"Time": "h"}``.
+
+        Raises
+        ------
+        DataError
+            Naming the row (its index label), the column, the value and the remedy.
+        """
+        labels = frame.index
+        return cls._from_frame(
+            frame.reset_index(drop=True), lambda i: f"the row with index {labels[i]!r}", {"kind": "frame"}, **columns
+        )
+
+    @classmethod
+    def _from_frame(
+        cls,
+        frame: pd.DataFrame,
+        where: Callable[[int], str],
+        origin: Mapping[str, Any],
+        **columns: Any,
+    ) -> Data:
+        reader = Reader(frame, where, columns)
+        records, covariates = reader.read()
+        return cls(records, covariates, reader.units, tuple(reader.notes), origin)
+
+    # ------------------------------------------------------------------ arrays
+
+    @cached_property
+    def ids(self) -> tuple[Any, ...]:
+        """Labels of the subjects, in order of first appearance."""
+        return tuple(self.records["ID"].iloc[self._first].tolist())
+
+    @cached_property
+    def _changes(self) -> Ints:
+        label = self.records["ID"].to_numpy()
+        return np.concatenate(([0], np.cumsum(label[1:] != label[:-1]))).astype(np.intp)
+
+    @cached_property
+    def _first(self) -> Ints:
+        return np.flatnonzero(np.diff(self._changes, prepend=-1))
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects."""
+        return len(self._first)
+
+    @cached_property
+    def record_subject(self) -> Ints:
+        """Subject number of each record, (records,) int."""
+        return self._changes
+
+    @cached_property
+    def observed(self) -> NDArray[np.bool_]:
+        """Which records are observations to be fitted, (records,) bool."""
+        return (self.records["MDV"].to_numpy() == 0) & (self.records["EVID"].to_numpy() == 0)
+
+    @cached_property
+    def dosed(self) -> NDArray[np.bool_]:
+        """Which records are doses, (records,) bool."""
+        return self.records["EVID"].to_numpy() == 1
+
+    @property
+    def n_obs(self) -> int:
+        """Number of observations."""
+        return int(self.observed.sum())
+
+    @cached_property
+    def time(self) -> Array:
+        """TIME of each observation, (obs,) float."""
+        return self.records["TIME"].to_numpy()[self.observed]
+
+    @cached_property
+    def dv(self) -> Array:
+        """DV of each observation, (obs,) float."""
+        return self.records["DV"].to_numpy()[self.observed]
+
+    @cached_property
+    def subject(self) -> Ints:
+        """Subject number of each observation, (obs,) int."""
+        return self.record_subject[self.observed]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything an objective can depend on."""
+        digest = hashlib.sha256()
+        for name in ("ID", "TIME", "EVID", "AMT", "MDV", "DV", *self.covariates):
+            digest.update(f"{name}:{self.records[name].tolist()!r};".encode())
+        return digest.hexdigest()
+
+    # --------------------------------------------------------------- covariates
+
+    def covariate_name(self, name: str) -> str:
+        """Return the column that `name` means: itself, or the only column equal up to case.
+
+        Raises
+        ------
+        DataError
+            If there is no such column.
+        """
+        if name in self.covariates:
+            return name
+        alike = [c for c in self.covariates if c.lower() == name.lower()]
+        if len(alike) == 1:
+            return alike[0]
+        have = ", ".join(self.covariates) or "none"
+        raise DataError(f"The model uses the covariate '{name}', which is not in the data (covariates: {have}).")
+
+    def is_categorical(self, name: str) -> bool:
+        """Whether a covariate holds text, or whole numbers of at most five different values."""
+        values = self.records[self.covariate_name(name)]
+        if not pd.api.types.is_numeric_dtype(values):
+            return True
+        different = values.unique()
+        return len(different) <= min(5, self.n_subjects // 2) and bool(np.all(different == np.floor(different)))
+
+    def numeric_covariate(self, name: str) -> Array:
+        """Return a covariate as numbers, one per record.
+
+        Raises
+        ------
+        DataError
+            If it is missing or holds text.
+        """
+        column = self.covariate_name(name)
+        values = self.records[column]
+        if not pd.api.types.is_numeric_dtype(values):
+            levels = ", ".join(map(str, pd.unique(values)[:4]))
+            raise DataError(
+                f"The model uses the covariate '{column}', which holds text ({levels}); code it as numbers."
+            )
+        return values.to_numpy(dtype=float)
+
+    def subject_covariates(self) -> pd.DataFrame:
+        """Return each subject's covariates (at its first record), indexed by ID."""
+        return self.records.iloc[self._first].set_index("ID")[list(self.covariates)]
+
+    def unit(self, column: str) -> str:
+        """Return the unit of a column, or ''."""
+        return self.units.get(column, "")
+
+    def axis_label(self, column: str, text: str | None = None) -> str:
+        """Return `text` (or the column's name) with its unit, for an axis."""
+        unit = self.unit(column)
+        return f"{text or column} ({unit})" if unit else (text or column)
+
+    # --------------------------------------------------------------- variations
+
+    def subset(self, ids: Sequence[Any]) -> Data:
+        """Return the data of some subjects only.
+
+        Raises
+        ------
+        DataError
+            If an ID is not in the data.
+        """
+        wanted = list(ids)
+        unknown = [i for i in wanted if i not in self.ids]
+        if unknown:
+            raise DataError(f"ID {unknown[0]!r} is not in the data; its IDs are {self.ids[0]!r} … {self.ids[-1]!r}.")
+        keep = self.records["ID"].isin(wanted)
+        return replace(self, records=self.records[keep].reset_index(drop=True), origin={"kind": "frame"})
+
+    def on_grid(self, points: int = 100, times: Array | None = None) -> Data:
+        """Return the same subjects and doses, observed on a grid of times instead (DV missing).
+
+        Parameters
+        ----------
+        points : int
+            Number of equally spaced times from 0 (or the first TIME) to the last TIME.
+        times : (points,) float, optional
+            The times themselves.
+        """
+        all_times = self.records["TIME"].to_numpy()
+        if times is None:
+            times = np.linspace(min(0.0, all_times.min()), all_times.max(), points)
+        base = self.records.iloc[self._first]
+        grid = base.loc[base.index.repeat(len(times))].reset_index(drop=True)
+        grid["TIME"] = np.tile(times, self.n_subjects)
+        grid["EVID"], grid["AMT"], grid["MDV"], grid["DV"] = 0, 0.0, 0, np.nan
+        doses = self.records[self.dosed]
+        grid["_order"] = np.repeat(np.arange(self.n_subjects), len(times))
+        doses = doses.assign(_order=self.record_subject[self.dosed])
+        varying = [c for c in self.covariates if self._varies(c)]
+        if varying:
+            source = self.records.assign(_order=self.record_subject)[["_order", "TIME", *varying]]
+            grid = pd.merge_asof(
+                grid.drop(columns=varying).sort_values("TIME", kind="stable"),
+                source.sort_values("TIME", kind="stable"),
+                on="TIME",
+                by="_order",
+                direction="backward",
+            )
+            first = base[varying].reset_index(drop=True)
+            for column in varying:
+                filler = first[column].to_numpy()[grid["_order"].to_numpy()]
+                grid[column] = grid[column].where(grid[column].notna(), filler)
+        # A dose at an observation's time comes first: the curve then shows it.
+        both = pd.concat([doses, grid], ignore_index=True) if len(doses) else grid
+        both = both.sort_values(["_order", "TIME", "EVID"], ascending=[True, True, False], kind="stable")
+        both = both.drop(columns="_order").reset_index(drop=True)[self.records.columns]
+        return replace(self, records=both, origin={"kind": "frame"})
+
+    def _varies(self, column: str) -> bool:
+        values = self.records[column].to_numpy()
+        return bool(np.any(values != values[self._first][self.record_subject]))
+
+    # ------------------------------------------------------------------ display
+
+    def __repr__(self) -> str:
+        doses = int(self.dosed.sum())
+        text = f"Data: {self.n_subjects} subjects, {self.n_obs} observations, {doses} dose{'' if doses == 1 else 's'}"
+        if self.covariates:
+            text += f"; covariates {', '.join(self.covariates)}"
+        return "\n".join([text, *(f"  note: {note}" for note in self.notes)])
+
+    def __len__(self) -> int:
+        return len(self.records)

@@ -1,0 +1,86 @@
+"""A model as equations."""
+
+from __future__ import annotations
+
+import sympy as sp
+from sympy.printing.latex import LatexPrinter
+
+from nlmewidgets.core import symbols as role
+from nlmewidgets.core.distributions import Distribution
+from nlmewidgets.core.model import Model
+
+__all__ = ["equations"]
+
+
+class _Latex(LatexPrinter):  # type: ignore[misc]
+    """Roles as the field writes them: θ_CL, η_CL, σ_a; long names upright."""
+
+    def _upright(self, name: str) -> str:
+        return name if len(name) == 1 else rf"\mathrm{{{name}}}".replace("_", r"\_")
+
+    def _print_Symbol(self, expr: sp.Symbol, style: str = "plain") -> str:
+        return self._upright(expr.name)
+
+    def _print_Reserved(self, expr: role.Reserved) -> str:
+        return self._upright(expr.name)
+
+    _print_Covariate = _print_Reserved
+
+    def _print_Theta(self, expr: role.Theta) -> str:
+        return rf"\theta_{{{self._upright(expr.name)}}}"
+
+    def _print_Eta(self, expr: role.Eta) -> str:
+        return rf"\eta_{{{self._upright(expr.name.removeprefix('eta_'))}}}"
+
+    def _print_Sigma(self, expr: role.Sigma) -> str:
+        return rf"\sigma_{{{self._upright(expr.name)}}}"
+
+
+def equations(model: Model, *, derivatives: bool = False) -> str:
+    r"""Return the model as a LaTeX ``aligned`` block.
+
+    Parameters
+    ----------
+    model : Model
+    derivatives : bool
+        Add :math:`\partial f/\partial\varphi` for every parameter of the prediction.
+    """
+    printer = _Latex({"fold_short_frac": False, "mul_symbol": r"\, "})
+    show = printer.doprint
+    rows = [f"f &= {show(model.prediction)}"]
+    if model.prediction.has(role.dose):
+        rows[0] += r"\quad\text{summed over past doses, } t \text{ since each}"
+    for symbol, value in model.parameters.items():
+        if isinstance(value, Distribution):
+            effect = sp.sympify(value.effect)
+            text = (
+                ""
+                if effect == 0
+                else (" - " + show(-effect) if effect.could_extract_minus_sign() else " + " + show(effect))
+            )
+            has_eta = f"eta_{symbol.name}" in model.space.eta
+            eta = show(role.Eta(f"eta_{symbol.name}", real=True)) if has_eta else ""
+            rows.append(value.latex(show(symbol), show(role.Theta(symbol.name, real=True)), text, eta))
+        else:
+            rows.append(f"{show(symbol)} &= {show(value)}")
+    rows += _omega_rows(model, printer)
+    rows.append(rf"y &= f + \varepsilon,\quad \varepsilon \sim N\left(0,\; {show(model.sd**2)}\right)")
+    if derivatives:
+        for symbol in sorted(model.prediction.free_symbols & set(model.parameters), key=lambda s: s.name):
+            slope = sp.factor_terms(sp.diff(model.prediction, symbol))
+            rows.append(rf"\frac{{\partial f}}{{\partial {show(symbol)}}} &= {show(slope)}")
+    body = " \\\\\n".join(rows)
+    return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+
+
+def _omega_rows(model: Model, printer: _Latex) -> list[str]:
+    rows = []
+    for block in model.space.blocks:
+        names = [printer.doprint(role.Eta(model.space.eta[k], real=True)) for k in block]
+        if len(block) == 1:
+            short = names[0].removeprefix(r"\eta_")
+            rows.append(rf"{names[0]} &\sim N\left(0,\; \omega_{short}^2\right)")
+        else:
+            vector = ",\\, ".join(names)
+            rows.append(rf"\left({vector}\right) &\sim N\left(0,\; \Omega\right),\quad \Omega \text{{ full}}")
+    return rows

@@ -1,0 +1,201 @@
+r"""Empirical Bayes estimates: the mode of each subject's joint density, by damped Newton steps.
+
+For subject i the function minimised over η is, in units of −2 log likelihood,
+
+.. math:: l_i(\eta) = \sum_j L(y_{ij}, f_{ij}(\eta)) + \eta' \Omega^{-1} \eta .
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.observation import Second
+from nlmewidgets.core.problem import Problem
+
+__all__ = ["Modes", "find_modes"]
+
+
+class _Joint(NamedTuple):
+    """l and its derivatives at some etas, with the derivatives of f they were made from."""
+
+    value: Array  # (N,)
+    gradient: Array  # (q, N)
+    hessian: Array  # (N, q, q), exact
+    information: Array  # (N, q, q), expected: positive definite
+    f: Array
+    first: Array  # ∂f/∂s (slots, obs)
+    mixed: Array  # ∂²f/∂η∂s (etas, slots, obs)
+    along: Array  # ∂f/∂η (etas, obs)
+    terms: Second
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """The modes and everything evaluated there.
+
+    Attributes
+    ----------
+    eta : (etas, subjects) float
+    value : (subjects,) float
+        l_i at the mode.
+    hessian : (subjects, etas, etas) float
+        ∂²l/∂η∂η, exact.
+    information : (subjects, etas, etas) float
+        The same with the curvature of f replaced by its expectation: 2·(Σ h f_η f_η' + Ω⁻¹).
+    decrement : (subjects,) float
+        Half the Newton decrement left: how far l is from its minimum.
+    converged : (subjects,) bool
+    f, first, mixed, along, terms
+        The prediction at the modes and its derivatives, see `Problem`.
+    iterations : int
+    """
+
+    eta: Array
+    value: Array
+    hessian: Array
+    information: Array
+    decrement: Array
+    converged: NDArray[np.bool_]
+    f: Array
+    first: Array
+    mixed: Array
+    along: Array
+    terms: Second
+    iterations: int
+
+
+def _joint(problem: Problem, typical: Array, precision: Array, sigma: Array, eta: Array, gradient: bool) -> _Joint:
+    f, first, second = problem.structure(problem.slots(typical, eta), 2)
+    assert first is not None
+    assert second is not None
+    along, mixed = problem.along_eta(first, second)
+    terms = problem.newton_terms(f, sigma, gradient=gradient)
+    subjects = problem.subjects
+    pulled = precision @ eta
+    value = subjects(np.broadcast_to(terms.value, f.shape)) + np.einsum("qn,qn->n", eta, pulled)
+    slope = subjects(terms.f * along) + 2.0 * pulled
+    square = along[:, None] * along
+    curved = subjects(terms.ff * square + terms.f * problem.eta_columns(mixed))
+    expected = subjects(2.0 * terms.info * square)
+    twice = 2.0 * precision[:, :, None]
+    return _Joint(
+        value,
+        slope,
+        (curved + twice).transpose(2, 0, 1),
+        (expected + twice).transpose(2, 0, 1),
+        f,
+        first,
+        mixed,
+        along,
+        terms,
+    )
+
+
+def _newton_step(state: _Joint) -> tuple[Array, Array]:
+    """Return the step (etas, N) and half the decrement (N,); Fisher scoring where not convex."""
+    matrix = state.hessian
+    finite = np.asarray(np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(state.gradient).all(axis=0))
+    if not finite.all():
+        matrix = np.where(finite[:, None, None], matrix, np.eye(matrix.shape[-1]))
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        convex = np.linalg.eigvalsh(matrix)[:, 0] > 0
+        information = np.where(np.isfinite(state.information), state.information, np.eye(matrix.shape[-1]))
+        matrix = np.where(convex[:, None, None], matrix, information)
+    slope = np.where(finite, state.gradient, 0.0)
+    step = -np.linalg.solve(matrix, slope.T[..., None])[..., 0].T
+    return step, -0.5 * np.einsum("qn,qn->n", slope, step)
+
+
+def find_modes(
+    problem: Problem,
+    typical: Array,
+    precision: Array,
+    sigma: Array,
+    start: Array | None = None,
+    *,
+    tolerance: float = 1e-13,
+    max_iterations: int = 200,
+    gradient: bool = False,
+) -> Modes:
+    """Return every subject's mode.
+
+    Parameters
+    ----------
+    problem : Problem
+    typical : (slots, blocks) float
+    precision : (etas, etas) float
+        Ω⁻¹.
+    sigma : (sigmas,) float
+    start : (etas, subjects) float, optional
+        Warm start; zero without.  A warm start is dropped for a subject where zero is better.
+    tolerance : float
+        Largest half decrement accepted, in units of −2 log likelihood.
+    max_iterations : int
+    gradient : bool
+        Evaluate what the outer gradient needs too.
+
+    Notes
+    -----
+    Exact second derivatives; where they are not positive definite the expected information is used,
+    and a step that does not decrease l by 10⁻⁴ of what the model promises is halved.  The functions of
+    all subjects are evaluated together.
+    """
+    q, n = problem.n_eta, problem.n_subjects
+
+    def evaluate(eta: Array) -> _Joint:
+        return _joint(problem, typical, precision, sigma, eta, gradient)
+
+    eta = np.zeros((q, n)) if start is None else np.array(start)
+    state = evaluate(eta)
+    if start is not None and not np.isfinite(state.value).all():
+        eta = np.where(np.isfinite(state.value), eta, 0.0)
+        state = evaluate(eta)
+    step, decrement = _newton_step(state)
+    scale = np.ones(n)
+    iterations = 0
+    whole = True  # the state is one evaluation at eta, not patched together from several
+    while iterations < max_iterations:
+        # NaN and indefinite decrements count as not converged; a subject without finite value is left.
+        active = ~(decrement <= tolerance) & np.isfinite(state.value) & (scale > 1e-10)
+        if not active.any():
+            break
+        iterations += 1
+        trial = eta + np.where(active, scale, 0.0) * step
+        new = evaluate(trial)
+        target = state.value - 1e-4 * 2.0 * scale * decrement
+        rounding = 1e-13 * np.abs(state.value)
+        accept = ~active | (new.value <= target + rounding)
+        if accept.all():
+            eta, state, whole = trial, new, True
+            scale = np.ones(n)
+        else:
+            eta = np.where(accept, trial, eta)
+            state = _Joint(
+                np.where(accept, new.value, state.value),
+                np.where(accept, new.gradient, state.gradient),
+                np.where(accept[:, None, None], new.hessian, state.hessian),
+                np.where(accept[:, None, None], new.information, state.information),
+                *new[4:],
+            )
+            whole = False
+            scale = np.where(accept, 1.0, 0.5 * scale)
+        step, decrement = _newton_step(state)
+    if not whole:
+        state = evaluate(eta)
+    return Modes(
+        eta,
+        state.value,
+        state.hessian,
+        state.information,
+        decrement,
+        decrement <= np.maximum(tolerance, 1e-12 * np.abs(state.value)),
+        *state[4:],
+        iterations,
+    )

@@ -1,0 +1,358 @@
+"""A model bound to data: stateless, batched over subjects (and chains)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import sympy as sp
+
+from nlmewidgets.core import symbols as role
+from nlmewidgets.core.arrays import Array, Ints
+from nlmewidgets.core.data import Data
+from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.model import Model
+from nlmewidgets.core.observation import ObservationProgram, Second, Variance, observation_program
+from nlmewidgets.core.parameters import ParameterSpace, Values
+from nlmewidgets.core.printers import Kernel, numpy_kernel
+from nlmewidgets.core.slots import SlotForm
+from nlmewidgets.core.structure.closed_form import ClosedForm, Jet
+from nlmewidgets.core.tape import Level, Tape
+
+__all__ = ["Problem", "Segments", "Typical"]
+
+
+class Segments:
+    """Sums over consecutive segments of the last axis; an empty segment sums to zero."""
+
+    def __init__(self, label: Ints, n: int) -> None:
+        counts = np.bincount(label, minlength=n)
+        self.n = n
+        self.counts = counts
+        self.label = label
+        starts = np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.intp)
+        self._filled = np.flatnonzero(counts)
+        self._starts = starts[self._filled]
+        self._trivial = len(label) == n and bool((counts == 1).all())
+        self._complete = len(self._filled) == n
+
+    def __call__(self, x: Array) -> Array:
+        """Return the sums, (..., n)."""
+        if self._trivial:
+            return x
+        if self._complete:
+            return np.add.reduceat(x, self._starts, axis=-1)
+        out = np.zeros((*x.shape[:-1], self.n))
+        if len(self._filled):
+            out[..., self._filled] = np.add.reduceat(x, self._starts, axis=-1)
+        return out
+
+    def spread(self, x: Array) -> Array:
+        """Return each segment's value at its members, (..., len(label))."""
+        return x if self._trivial else x.take(self.label, -1)
+
+
+class Typical(NamedTuple):
+    """m(θ, z): (slots, blocks), and its Jacobian along theta: (slots, thetas, blocks)."""
+
+    slots: Array
+    jacobian: Array | None = None
+
+
+@lru_cache(maxsize=256)
+def _typical_kernels(
+    form_typical: tuple[sp.Expr, ...], thetas: tuple[sp.Symbol, ...], covariates: tuple[sp.Symbol, ...]
+) -> tuple[Kernel, Kernel]:
+    levels = dict.fromkeys(thetas, Level.CONSTANT) | dict.fromkeys(covariates, Level.RECORD)
+    tape = Tape(levels)
+    values = [tape.expression(e) for e in form_typical]
+    jacobian = [tape.gradient(v, [tape.inputs[t] for t in thetas]) for v in values]
+    return numpy_kernel(tape, [values]), numpy_kernel(tape, [values, jacobian if thetas else [[None]]])
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything an estimation method may ask of a model and its data.
+
+    Arrays are slot-first: etas are (etas, ..., subjects), slots (slots, ..., blocks), predictions
+    (..., observations), with any batch axes in between.  No method changes the problem, so threads
+    may share it.
+
+    Attributes
+    ----------
+    model, data, space, form
+        What was bound.
+    loadings : (random slots, etas) float
+        B of s = m + B·η.
+    structure : callable
+        Slots → prediction and derivatives.
+    block_subject : (blocks,) int
+    """
+
+    model: Model
+    data: Data
+    space: ParameterSpace
+    form: SlotForm
+    loadings: Array
+    structure: Callable[[Array, int], Jet]
+    observation: ObservationProgram
+    subjects: Segments
+    blocks: Segments
+    block_subjects: Segments
+    _typical: tuple[Kernel, Kernel]
+    _block_covariates: tuple[Array, ...]
+    _record_inputs: tuple[Array, ...]
+
+    # --------------------------------------------------------------------- bind
+
+    @classmethod
+    def bind(cls, model: Model, data: Data) -> Problem:
+        """Bind a model to data.
+
+        Raises
+        ------
+        DataError
+            If a covariate or the doses the model uses are not in the data.
+        """
+        form = model.form
+        names = tuple(model.covariates)
+        symbols = tuple(role.covariate(name) for name in names)
+        per_record = [data.numeric_covariate(name) for name in names]
+        observed = data.observed
+        per_obs = tuple(column[observed] for column in per_record)
+        subject = data.subject
+        # A parameter block is a run of observations of one subject with the same covariates; subjects
+        # without observations keep one block each so that every subject has parameters.
+        new = np.diff(subject, prepend=-1) != 0
+        for column in per_obs:
+            new |= np.diff(column, prepend=np.nan) != 0
+        block_of_obs = np.cumsum(new) - 1
+        block_subject = subject[new]
+        silent = np.setdiff1d(np.arange(data.n_subjects), block_subject)
+        if silent.size:
+            extra = data._first[silent]
+            block_covariates = tuple(
+                np.concatenate([o[new], r[extra]]) for o, r in zip(per_obs, per_record, strict=True)
+            )
+            order = np.argsort(np.concatenate([block_subject, silent]), kind="stable")
+            place = np.argsort(order, kind="stable")
+            block_of_obs = place[block_of_obs]
+            block_subject = np.concatenate([block_subject, silent])[order]
+            block_covariates = tuple(c[order] for c in block_covariates)
+        else:
+            block_covariates = tuple(column[new] for column in per_obs)
+        block_of_obs = block_of_obs.astype(np.intp)
+
+        prediction = model.stable_prediction
+        used = tuple(s for s in symbols if prediction.xreplace(form.parameters).has(s))
+        structure = ClosedForm.bind(
+            prediction,
+            form.parameters,
+            form.symbols,
+            form.n_random,
+            used,
+            tuple(c for c, s in zip(block_covariates, symbols, strict=True) if s in used),
+            data,
+            block_of_obs,
+        )
+        space = model.space
+        sigmas = tuple(sorted(model.sd.atoms(role.Sigma), key=lambda s: [p.name for p in space.sigma].index(s.name)))
+        residual_covariates = tuple(s for s in symbols if model.sd.has(s))
+        thetas = _theta_symbols(form, space)
+        n = data.n_subjects
+        return cls(
+            model=model,
+            data=data,
+            space=space,
+            form=form,
+            loadings=np.array(form.loadings[: form.n_random], dtype=float).reshape(form.n_random, len(space.eta)),
+            structure=structure,
+            observation=observation_program(model.sd, sigmas, residual_covariates),
+            subjects=Segments(subject, n),
+            blocks=Segments(block_of_obs, len(block_subject)),
+            block_subjects=Segments(block_subject.astype(np.intp), n),
+            _typical=_typical_kernels(form.typical, thetas, symbols),
+            _block_covariates=block_covariates,
+            _record_inputs=(
+                data.time,
+                *(c for c, s in zip(per_obs, symbols, strict=True) if s in residual_covariates),
+            ),
+        )
+
+    # -------------------------------------------------------------------- sizes
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects."""
+        return self.data.n_subjects
+
+    @property
+    def n_obs(self) -> int:
+        """Number of observations."""
+        return len(self.data.dv)
+
+    @property
+    def n_eta(self) -> int:
+        """Number of random effects."""
+        return len(self.space.eta)
+
+    @cached_property
+    def y(self) -> Array:
+        """Observations, (obs,) float."""
+        return self.data.dv
+
+    @cached_property
+    def _identity(self) -> bool:
+        """Whether slot k is m_k + η_k for every random slot and blocks are subjects."""
+        q = self.n_eta
+        return self.loadings.shape == (q, q) and bool(np.array_equal(self.loadings, np.eye(q)))
+
+    # ------------------------------------------------------------------- forward
+
+    def typical(self, theta: Array, *, jacobian: bool = False) -> Typical:
+        """Return m(θ, z) at every block, with its Jacobian along theta if asked."""
+        shape = (self.blocks.n,)
+        inputs = (*map(float, theta), *self._block_covariates)
+        if not inputs:
+            return Typical(np.zeros((0, *shape)), np.zeros((0, 0, *shape)))
+        if not jacobian:
+            (slots,) = self._typical[0](inputs, None, shape)
+            return Typical(np.zeros((len(self.form.symbols), *shape)) if slots is None else slots)
+        slots, slopes = self._typical[1](inputs, None, shape)
+        n_slots = len(self.form.symbols)
+        return Typical(
+            np.zeros((n_slots, *shape)) if slots is None else slots,
+            np.zeros((n_slots, len(theta), *shape)) if slopes is None else slopes,
+        )
+
+    def slots(self, typical: Array, eta: Array) -> Array:
+        """Return s = m + B·η, (slots, ..., blocks), for etas (etas, ..., subjects)."""
+        n_random = len(self.loadings)
+        batch = eta.shape[1:-1]
+        effects = eta
+        if not self._identity:
+            effects = (self.loadings @ eta.reshape(len(eta), -1)).reshape(n_random, *eta.shape[1:])
+        effects = self.block_subjects.spread(effects)
+        base = typical.reshape(len(typical), *(1,) * len(batch), -1)
+        if n_random == len(typical):
+            return base + effects
+        out = np.empty((len(typical), *batch, typical.shape[-1]))
+        out[:n_random] = base[:n_random] + effects
+        out[n_random:] = base[n_random:]
+        return out
+
+    def predict(self, slots: Array) -> Array:
+        """Return the prediction at every observation, (..., obs)."""
+        return self.structure(slots, 0)[0]
+
+    def along_eta(self, first: Array, second: Array) -> tuple[Array, Array]:
+        """Return ∂f/∂η (etas, obs) and ∂²f/∂η∂s (etas, slots, obs) from derivatives along slots."""
+        n_random = len(self.loadings)
+        if self._identity:
+            return first[:n_random], second
+        return np.tensordot(self.loadings.T, first[:n_random], 1), np.tensordot(self.loadings.T, second, 1)
+
+    def eta_columns(self, mixed: Array) -> Array:
+        """Return ∂²f/∂η∂η (etas, etas, obs) from ∂²f/∂η∂s."""
+        n_random = len(self.loadings)
+        if self._identity:
+            return mixed[:, :n_random]
+        return np.einsum("aso,sb->abo", mixed[:, :n_random], self.loadings)
+
+    # --------------------------------------------------------------- observation
+
+    def _observe(self, name: str, f: Array, sigma: Array) -> tuple[Any, ...]:
+        inputs = (self.y, f, *map(float, sigma), *self._record_inputs)
+        return self.observation.kernel(name)(inputs, None, f.shape)
+
+    def minus2ll(self, f: Array, sigma: Array) -> Array:
+        """Return −2 log p(y_i | f) without log 2π, summed per subject: (..., subjects)."""
+        (value,) = self._observe("value", f, sigma)
+        return self.subjects(value if value.shape == f.shape else np.broadcast_to(value, f.shape))
+
+    def newton_terms(self, f: Array, sigma: Array, *, gradient: bool = False) -> Second:
+        """Return L and its derivatives at each observation."""
+        return Second(*self._observe("gradient" if gradient else "newton", f, sigma))
+
+    def variance(self, f: Array, sigma: Array) -> Variance:
+        """Return the residual variance R and its derivatives at each observation."""
+        return Variance(*self._observe("variance", f, sigma))
+
+    def residual_sd(self, f: Array, sigma: Array) -> Array:
+        """Return the residual standard deviation at each observation, (..., obs)."""
+        return self._observe("sd", f, sigma)[0][0]
+
+    # ------------------------------------------------------------------- results
+
+    def observation_columns(self) -> dict[str, Any]:
+        """Return ID, TIME and DV of the observations, for a table."""
+        observed = self.data.observed
+        records = self.data.records
+        return {name: records[name].to_numpy()[observed] for name in ("ID", "TIME", "DV")}
+
+    def individual_parameters(self, theta: Array, eta: Array) -> dict[str, Array]:
+        """Return each declared parameter at every block, {name: (..., blocks)}."""
+        kernel, names = _parameter_kernel(
+            tuple((s.name, e) for s, e in self.form.parameters.items() if not isinstance(s, role._Role)),
+            self.form.symbols,
+            tuple(role.covariate(n) for n in self.model.covariates),
+        )
+        slots = self.slots(self.typical(theta).slots, eta)
+        shape = slots.shape[1:]
+        values = kernel((*slots, *self._block_covariates), None, shape)
+        return {name: np.broadcast_to(v, shape) for name, v in zip(names, values, strict=True)}
+
+    def simulate(self, values: Values, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return individual predictions and simulated observations, (n, obs) each."""
+        q = self.n_eta
+        normal = rng.standard_normal((n, self.n_subjects, q))
+        chol = np.linalg.cholesky(values.omega) if q else np.zeros((0, 0))
+        eta = np.moveaxis(normal @ chol.T, -1, 0)
+        f = self.predict(self.slots(self.typical(values.theta).slots, eta))
+        f = np.broadcast_to(f, (n, self.n_obs))
+        sd = self.residual_sd(f, values.sigma)
+        return f, f + sd * rng.standard_normal((n, self.n_obs))
+
+    def require_finite(self, f: Array, per_subject: Array) -> None:
+        """Raise naming the first subject whose objective is not a number.
+
+        Raises
+        ------
+        DataError
+            With the subject, the time, and what is wrong there.
+        """
+        bad = np.flatnonzero(~np.isfinite(per_subject))
+        if bad.size:
+            raise DataError(self.explain_nonfinite(f, int(bad[0])))
+
+    def explain_nonfinite(self, f: Array, subject: int) -> str:
+        """Say in one sentence why a subject's objective is not a finite number."""
+        label = self.data.ids[subject]
+        rows = np.flatnonzero(self.data.subject == subject)
+        wrong = rows[~np.isfinite(f[rows])]
+        if wrong.size:
+            return (
+                f"The prediction for subject {label} at TIME {self.data.time[wrong[0]]:g} is {f[wrong[0]]:g}; "
+                "change the initial values or check the dose and covariates of this subject."
+            )
+        return (
+            f"The residual standard deviation is 0 for subject {label} (a prediction of 0 under proportional error?); "
+            "add an additive part or leave these observations out."
+        )
+
+
+def _theta_symbols(form: SlotForm, space: ParameterSpace) -> tuple[sp.Symbol, ...]:
+    by_name = {s.name: s for e in form.typical for s in e.atoms(role.Theta)}
+    return tuple(by_name.get(p.name, role.Theta(p.name, real=True)) for p in space.theta)
+
+
+@lru_cache(maxsize=256)
+def _parameter_kernel(
+    parameters: tuple[tuple[str, sp.Expr], ...], slots: tuple[sp.Symbol, ...], covariates: tuple[sp.Symbol, ...]
+) -> tuple[Kernel, tuple[str, ...]]:
+    tape = Tape(dict.fromkeys((*slots, *covariates), Level.RECORD))
+    nodes = [tape.expression(e) for _, e in parameters]
+    return numpy_kernel(tape, nodes), tuple(name for name, _ in parameters)

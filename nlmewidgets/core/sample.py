@@ -1,0 +1,212 @@
+"""Metropolis–Hastings kernels on the random effects, batched over chains and subjects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.problem import Problem
+
+__all__ = ["ChainState", "Proposal", "Target", "refresh", "sweep"]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The conditional density of the etas given the data, at fixed population values.
+
+    Attributes
+    ----------
+    typical : (slots, blocks) float
+    precision, chol : (etas, etas) float
+        Ω⁻¹ and the Cholesky factor of Ω.
+    sigma : (sigmas,) float
+    """
+
+    problem: Problem
+    typical: Array
+    precision: Array
+    chol: Array
+    sigma: Array
+
+    def data_part(self, eta: Array) -> tuple[Array, Array]:
+        """Return −2 log p(y | η) per chain and subject (+inf where not finite), and the prediction."""
+        f = self.problem.predict(self.problem.slots(self.typical, eta))
+        value = self.problem.minus2ll(f, self.sigma)
+        # fmin takes the number where the other is NaN: a prediction that fails is never accepted.
+        return np.fmin(value, np.inf), f
+
+    def prior_part(self, eta: Array) -> Array:
+        """Return η'Ω⁻¹η per chain and subject."""
+        flat = eta.reshape(len(eta), -1)
+        return ((self.precision @ flat) * flat).sum(axis=0).reshape(eta.shape[1:])  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """An independent normal proposal per subject.
+
+    Attributes
+    ----------
+    centre : (etas, subjects) float
+    factor, inverse : (etas, etas, 1, subjects) float
+        C with covariance C·C', and C⁻¹.
+    """
+
+    centre: Array
+    factor: Array
+    inverse: Array
+
+    widening: ClassVar[float] = 1.2
+    """Of the standard deviations: an independent proposal must not be narrower than its target."""
+
+    @classmethod
+    def around(cls, centre: Array, precision: Array) -> Proposal:
+        """Return the proposal with covariances near precision⁻¹, (subjects, etas, etas)."""
+        inverse = np.linalg.cholesky(precision).transpose(0, 2, 1) / cls.widening
+        factor = np.linalg.inv(inverse)
+        return cls(centre, factor.transpose(1, 2, 0)[:, :, None], inverse.transpose(1, 2, 0)[:, :, None])
+
+    def draw(self, rng: np.random.Generator, chains: int) -> tuple[Array, Array]:
+        """Return etas (etas, chains, subjects) and their −2 log density up to a constant per subject."""
+        q, n = self.centre.shape
+        z = rng.standard_normal((q, chains, n))
+        return self.centre[:, None] + (self.factor * z).sum(axis=1), (z * z).sum(axis=0)
+
+    def minus2log(self, eta: Array) -> Array:
+        """Return −2 log density up to a constant per subject, (chains, subjects)."""
+        z = (self.inverse * (eta - self.centre[:, None])).sum(axis=1)
+        return (z * z).sum(axis=0)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, eq=False)
+class ChainState:
+    """Where the chains are.
+
+    Attributes
+    ----------
+    eta : (etas, chains, subjects) float
+    data, prior : (chains, subjects) float
+        −2 log p(y | η) and η'Ω⁻¹η.
+    scale : (etas,) float
+        Standard deviation of the random-walk steps, adapted to an acceptance of 0.4.
+    block_scale : float
+        Factor on them when all components move together.
+    accepted : float
+        Share of random-walk proposals accepted in the last sweep.
+    """
+
+    eta: Array
+    data: Array
+    prior: Array
+    scale: Array
+    block_scale: float
+    accepted: float = 0.0
+
+
+_TARGET_ACCEPTANCE = 0.4
+_ADAPTATION = 0.4
+
+
+def refresh(target: Target, state: ChainState, eta: Array, f: Array | None = None) -> ChainState:
+    """Return the state at `eta` with its densities recomputed, after the population values changed.
+
+    The prediction `f` may be given where it is known.
+    """
+    if f is None:
+        data, _ = target.data_part(eta)
+    else:
+        data = target.problem.minus2ll(f, target.sigma)
+    return ChainState(eta, data, target.prior_part(eta), state.scale, state.block_scale, state.accepted)
+
+
+def sweep(
+    target: Target,
+    state: ChainState,
+    rng: np.random.Generator,
+    independent: Proposal | None = None,
+    *,
+    prior: int = 1,
+    mode: int = 2,
+    single: int = 1,
+    block: int = 0,
+) -> ChainState:
+    """Return the chains after one sweep of four kernels.
+
+    Parameters
+    ----------
+    target : Target
+    state : ChainState
+    rng : Generator
+    independent : Proposal, optional
+        Proposals around each subject's mode.
+    prior, mode : int
+        Independent proposals from N(0, Ω), and from `independent`.
+    single : int
+        Passes of random walks over one component at a time.
+    block : int
+        Random walks in all components at once.
+
+    References
+    ----------
+    Kuhn & Lavielle (2005), doi:10.1016/j.csda.2004.07.001, §3.2.
+    Karimi, Lavielle & Moulines (2020), doi:10.1016/j.csda.2019.07.001 (proposals around the mode).
+    """
+    q, chains, n = state.eta.shape
+    eta, data, prior_value = state.eta, state.data, state.prior
+    scale, block_scale = state.scale, state.block_scale
+    walked, moves = 0.0, 0
+
+    def threshold() -> Array:
+        return 2.0 * rng.standard_exponential((chains, n))  # −2 log of a uniform number
+
+    for _ in range(prior):
+        proposal = (target.chol @ rng.standard_normal((q, chains * n))).reshape(eta.shape)
+        new, _ = target.data_part(proposal)
+        accept = new - data < threshold()
+        eta = np.where(accept, proposal, eta)
+        data = np.where(accept, new, data)
+    if prior:
+        prior_value = target.prior_part(eta)
+
+    if independent is not None and mode:
+        density = independent.minus2log(eta)
+        for _ in range(mode):
+            proposal, new_density = independent.draw(rng, chains)
+            new, _ = target.data_part(proposal)
+            new_prior = target.prior_part(proposal)
+            accept = (new + new_prior - new_density) - (data + prior_value - density) < threshold()
+            eta = np.where(accept, proposal, eta)
+            data = np.where(accept, new, data)
+            prior_value = np.where(accept, new_prior, prior_value)
+            density = np.where(accept, new_density, density)
+
+    for _ in range(single):
+        rates = np.empty(q)
+        for k in range(q):
+            proposal = eta.copy()
+            proposal[k] += scale[k] * rng.standard_normal((chains, n))
+            new, _ = target.data_part(proposal)
+            new_prior = target.prior_part(proposal)
+            accept = new + new_prior - data - prior_value < threshold()
+            eta = np.where(accept, proposal, eta)
+            data = np.where(accept, new, data)
+            prior_value = np.where(accept, new_prior, prior_value)
+            rates[k] = np.count_nonzero(accept) / accept.size
+        scale = scale * (1.0 + _ADAPTATION * (rates - _TARGET_ACCEPTANCE))
+        walked, moves = walked + float(rates.sum()) / q, moves + 1
+
+    for _ in range(block):
+        proposal = eta + (block_scale * scale)[:, None, None] * rng.standard_normal(eta.shape)
+        new, _ = target.data_part(proposal)
+        new_prior = target.prior_part(proposal)
+        accept = new + new_prior - data - prior_value < threshold()
+        eta = np.where(accept, proposal, eta)
+        data = np.where(accept, new, data)
+        prior_value = np.where(accept, new_prior, prior_value)
+        rate = np.count_nonzero(accept) / accept.size
+        block_scale = block_scale * (1.0 + _ADAPTATION * (rate - _TARGET_ACCEPTANCE))
+        walked, moves = walked + rate, moves + 1
+    return ChainState(eta, data, prior_value, scale, block_scale, walked / max(moves, 1))

@@ -1,0 +1,148 @@
+"""The symbols a declaration is written in: time, dose, covariates, theta, eta, sigma."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import sympy as sp
+
+from nlmewidgets.core.errors import ModelError
+
+__all__ = ["Covariate", "Eta", "Reserved", "Sigma", "Theta", "covariate", "dose", "eta", "f", "sigma", "theta", "time"]
+
+
+class _Role(sp.Symbol):
+    """A SymPy symbol that carries a role and its numbers, and is equal only to its like."""
+
+    __slots__ = ("details",)
+    details: tuple[Any, ...]
+
+    def __new__(cls, name: str, *, details: tuple[Any, ...] = (), **assumptions: bool) -> _Role:
+        obj = sp.Symbol.__xnew__(cls, name, **assumptions)
+        obj.details = details
+        return obj  # type: ignore[no-any-return]
+
+    def _hashable_content(self) -> tuple[Any, ...]:
+        return (*super()._hashable_content(), self.details)
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
+        return (self.name,), {"details": self.details, **self._assumptions_orig}
+
+
+class Reserved(_Role):
+    """A symbol the data or the model supplies: time, dose, the prediction."""
+
+
+class Covariate(_Role):
+    """A column of the data."""
+
+
+class Theta(_Role):
+    """A population parameter with its initial value; ``details`` is (value, lower, upper, fixed)."""
+
+
+class Eta(_Role):
+    """A random effect, normal with mean zero; ``details`` is (sd, fixed)."""
+
+
+class Sigma(_Role):
+    """A residual standard deviation; ``details`` is (value, fixed)."""
+
+
+time = Reserved("t", real=True)
+"""Time since the dose where the term contains `dose`, the record's TIME elsewhere."""
+
+dose = Reserved("dose", real=True)
+"""The amount of a dose; terms that contain it are summed over all past doses."""
+
+f = Reserved("f", real=True)
+"""The prediction, in residual standard deviations given as an expression."""
+
+
+def covariate(name: str) -> Covariate:
+    """Return the symbol of the data column `name`, constant or changing in time."""
+    return Covariate(str(name), real=True)  # type: ignore[return-value]
+
+
+def plain_theta(name: str, lower: float | None = None) -> Theta:
+    """Return a theta without its numbers, as it stands in canonical expressions."""
+    positive = lower is not None and lower >= 0
+    return Theta(name, positive=True) if positive else Theta(name, real=True)  # type: ignore[return-value]
+
+
+def plain_sigma(name: str, lower: float | None = 0.0) -> Sigma:
+    """Return a sigma without its numbers."""
+    positive = lower is not None and lower >= 0
+    return Sigma(name, positive=True) if positive else Sigma(name, real=True)  # type: ignore[return-value]
+
+
+def plain_eta(name: str) -> Eta:
+    """Return an eta without its numbers."""
+    return Eta(name, real=True)  # type: ignore[return-value]
+
+
+def _finite(what: str, name: str, value: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ModelError(f"{what} '{name}' has the initial value {value!r}; give a number.") from None
+    if not math.isfinite(number):
+        raise ModelError(f"{what} '{name}' has the initial value {number}; give a finite number.")
+    return number
+
+
+def theta(
+    name: str, value: float, *, lower: float | None = None, upper: float | None = None, fixed: bool = False
+) -> Theta:
+    """Return a population parameter to be used in any expression of the declaration.
+
+    Parameters
+    ----------
+    name : str
+        Its name in tables and plots.
+    value : float
+        Initial value, strictly inside the bounds.
+    lower, upper : float, optional
+        Bounds; estimation works on an unconstrained transform of the parameter (log or logit).
+    fixed : bool
+        Keep the parameter at `value`.
+
+    Raises
+    ------
+    ModelError
+        If the value is not finite or not inside its bounds.
+    """
+    number = _finite("theta", name, value)
+    low = None if lower is None or math.isinf(lower) else float(lower)
+    high = None if upper is None or math.isinf(upper) else float(upper)
+    check_bounds(f"theta '{name}'", number, low, high)
+    # SymPy may simplify with the sign only where the bounds guarantee it.
+    sign = {"positive": True} if low is not None and low >= 0 else {"real": True}
+    return Theta(str(name), details=(number, low, high, bool(fixed)), **sign)  # type: ignore[return-value]
+
+
+def check_bounds(what: str, value: float, lower: float | None, upper: float | None) -> None:
+    """Raise unless lower < value < upper, naming `what`."""
+    if lower is not None and upper is not None and not lower < upper:
+        raise ModelError(f"{what} has lower bound {lower:g} and upper bound {upper:g}; the lower must be smaller.")
+    if lower is not None and value <= lower:
+        raise ModelError(f"{what} starts at {value:g}, not above its lower bound {lower:g}; move one of them.")
+    if upper is not None and value >= upper:
+        raise ModelError(f"{what} starts at {value:g}, not below its upper bound {upper:g}; move one of them.")
+
+
+def eta(name: str, *, sd: float, fixed: bool = False) -> Eta:
+    """Return a random effect N(0, sd²) to be used in a parameter's expression."""
+    number = _finite("eta", name, sd)
+    if number <= 0:
+        raise ModelError(f"eta '{name}' has sd={number:g}; give a positive standard deviation, or leave the eta out.")
+    return Eta(str(name), details=(number, bool(fixed)), real=True)  # type: ignore[return-value]
+
+
+def sigma(name: str, value: float, *, fixed: bool = False) -> Sigma:
+    """Return a residual standard deviation to be used in ``residual={"sd": expression}``."""
+    number = _finite("sigma", name, value)
+    if number <= 0:
+        raise ModelError(f"sigma '{name}' is {number:g}; give a positive standard deviation.")
+    return Sigma(str(name), details=(number, bool(fixed)), positive=True)  # type: ignore[return-value]

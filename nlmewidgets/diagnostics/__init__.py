@@ -1,0 +1,22 @@
+"""Tables with the field's column names, each a pure function of (problem, values, etas)."""
+
+from __future__ import annotations
+
+from nlmewidgets.core.verbs import VERBS
+from nlmewidgets.diagnostics.curves import individual_curves, population_band, typical_curve
+from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariates
+from nlmewidgets.diagnostics.residuals import residual_table
+from nlmewidgets.diagnostics.shrinkage import shrinkage
+
+__all__ = [
+    "covariate_summary",
+    "ebe_covariates",
+    "individual_curves",
+    "population_band",
+    "residual_table",
+    "shrinkage",
+    "typical_curve",
+]
+
+VERBS["residual_table"] = residual_table
+VERBS["shrinkage"] = shrinkage

@@ -1,0 +1,319 @@
+"""The result of an estimation."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.data import Data
+from nlmewidgets.core.model import Model
+from nlmewidgets.core.parameters import Values
+from nlmewidgets.core.problem import Problem
+from nlmewidgets.core.verbs import VERBS
+from nlmewidgets.methods import Iteration, Method
+
+if TYPE_CHECKING:
+    from nlmewidgets.methods.uncertainty import Uncertainty
+
+__all__ = ["Fit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Estimates, their history, and everything computed from them.
+
+    A fit that was stopped is a Fit like any other, with `status` 'stopped'.
+
+    Attributes
+    ----------
+    start : Model
+        The model as it was fitted, with its initial values.
+    data : Data
+    method, options : str, dict
+    values : Values
+        theta, Omega, sigma as arrays.
+    ofv : float
+        −2 log L without n·log(2π), by `ofv_by`.
+    etas : (subjects, etas) float
+        EBEs of the subjects used.
+    iterations : DataFrame
+        One row per iteration.
+    status : str
+        'converged', 'stopped', 'limit' or 'failed'.
+    message : str
+        Why it stopped, in a sentence.
+    excluded : dict
+        Subjects left out, with the reason.
+    """
+
+    start: Model
+    data: Data
+    method: str
+    options: Mapping[str, Any]
+    values: Values
+    ofv: float
+    ofv_by: str
+    etas: Array
+    iterations: pd.DataFrame
+    status: str
+    message: str
+    seed: int | None
+    elapsed: float = 0.0
+    excluded: Mapping[Any, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        data: Data,
+        problem: Problem,
+        method: Method,
+        last: Iteration,
+        history: list[Iteration],
+        seed: int,
+        elapsed: float,
+        excluded: Mapping[Any, str],
+    ) -> Fit:
+        """Return the fit that ends at iteration `last`."""
+        rows = [
+            {"k": it.k, "phase": it.phase, "ofv": it.ofv, **it.to_dict(), **{f"~{k}": v for k, v in it.details.items()}}
+            for it in history
+        ]
+        new = cls(
+            start=model,
+            data=data,
+            method=method.name,
+            options=asdict(method),
+            values=last.values,
+            ofv=last.ofv,
+            ofv_by=last.ofv_by,
+            etas=np.array(last.eta.T),
+            iterations=pd.DataFrame(rows),
+            status=last.status,
+            message=last.message,
+            seed=seed,
+            elapsed=elapsed,
+            excluded=dict(excluded),
+        )
+        new.__dict__["problem"] = problem
+        return new
+
+    # ---------------------------------------------------------------- estimates
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The model bound to the subjects used."""
+        kept = [i for i in self.data.ids if i not in self.excluded]
+        return self.start.problem(self.data.subset(kept) if self.excluded else self.data)
+
+    @property
+    def theta(self) -> pd.Series:
+        """Typical values by name."""
+        return pd.Series(self.values.theta, index=[p.name for p in self.start.space.theta], name="theta", copy=True)
+
+    @property
+    def omega(self) -> pd.DataFrame:
+        """Variance–covariance of the random effects."""
+        names = list(self.start.space.eta)
+        return pd.DataFrame(self.values.omega, index=names, columns=names, copy=True)
+
+    @property
+    def sigma(self) -> pd.Series:
+        """Residual standard deviations by name."""
+        return pd.Series(self.values.sigma, index=[p.name for p in self.start.space.sigma], name="sigma", copy=True)
+
+    @property
+    def estimates(self) -> pd.Series:
+        """All population parameters by name; omegas and sigmas as standard deviations."""
+        return pd.Series(self.start.space.to_dict(self.values), name="estimate")
+
+    @property
+    def eta(self) -> pd.DataFrame:
+        """EBEs, ID × eta; missing for subjects left out."""
+        kept = [i for i in self.data.ids if i not in self.excluded]
+        frame = pd.DataFrame(self.etas, index=pd.Index(kept, name="ID"), columns=list(self.start.space.eta))
+        return frame.reindex(pd.Index(self.data.ids, name="ID")) if self.excluded else frame
+
+    @property
+    def individual(self) -> pd.DataFrame:
+        """Individual parameters at the EBEs, ID × parameter (those of the first record)."""
+        problem = self.problem
+        values = problem.individual_parameters(self.values.theta, self.etas.T)
+        first = np.searchsorted(problem.block_subjects.label, np.arange(problem.n_subjects))
+        frame = pd.DataFrame({k: v[first] for k, v in values.items()})
+        return frame.set_index(pd.Index(problem.data.ids, name="ID"))
+
+    @property
+    def model(self) -> Model:
+        """The model at its estimates: simulate, explore or refit from there."""
+        return self.start.with_values(self.values)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per iteration: k, phase, ofv, the parameters, the method's own numbers."""
+        return self.iterations.rename(columns=lambda c: str(c).removeprefix("~"))
+
+    # -------------------------------------------------------------------- status
+
+    @property
+    def converged(self) -> bool:
+        """Whether the method reached its own end."""
+        return self.status == "converged"
+
+    # ---------------------------------------------------------------- likelihood
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of estimated population parameters."""
+        return len(self.start.space.x_names)
+
+    @property
+    def n_obs(self) -> int:
+        """Number of observations used."""
+        return self.problem.n_obs
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects used."""
+        return self.problem.n_subjects
+
+    @property
+    def loglik(self) -> float:
+        """Complete log likelihood, −(ofv + n·log 2π)/2."""
+        return -0.5 * (self.ofv + self.n_obs * math.log(2.0 * math.pi))
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, −2 log L + 2k."""
+        return -2.0 * self.loglik + 2.0 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion with the number of subjects, −2 log L + k·ln(N)."""
+        return -2.0 * self.loglik + self.n_parameters * math.log(self.n_subjects)
+
+    # --------------------------------------------------------------- uncertainty
+
+    @cached_property
+    def uncertainty(self) -> Uncertainty:
+        """Covariance of the estimates, see `nlmewidgets.methods.uncertainty`."""
+        from nlmewidgets.methods.uncertainty import uncertainty
+
+        return uncertainty(self.problem, self.values, "fo" if self.method == "fo" else "focei", self.etas.T)
+
+    @property
+    def cov(self) -> pd.DataFrame:
+        """Covariance matrix of the estimates (omegas and sigmas as standard deviations)."""
+        return self.uncertainty.covariance
+
+    @property
+    def se(self) -> pd.Series:
+        """Standard errors; missing for fixed parameters."""
+        return self.uncertainty.se.reindex(list(self.start.space.names))
+
+    @property
+    def rse(self) -> pd.Series:
+        """Relative standard errors, per cent."""
+        return (100.0 * self.se / self.estimates.abs()).rename("rse")
+
+    # --------------------------------------------------------------- diagnostics
+
+    @property
+    def shrinkage(self) -> pd.Series:
+        """Shrinkage of each eta, 1 − SD(EBE)/omega, and of epsilon, 1 − RMS(IWRES)."""
+        return VERBS["shrinkage"](self.problem, self.values, self.etas.T)  # type: ignore[no-any-return]
+
+    def table(self) -> pd.DataFrame:
+        """Return ID TIME DV PRED IPRED RES IRES WRES IWRES CWRES, one row per observation."""
+        return VERBS["residual_table"](self.problem, self.values, self.etas.T)  # type: ignore[no-any-return]
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row per population parameter: initial, estimate, SE, RSE %, shrinkage %, fixed."""
+        space = self.start.space
+        table = space.table()[["kind", "value", "fixed"]].rename(columns={"value": "initial"})
+        table["estimate"], table["se"], table["rse_%"] = self.estimates, self.se, self.rse
+        table["shrinkage_%"] = self._shrinkage_by_parameter()
+        return table[["kind", "initial", "estimate", "se", "rse_%", "shrinkage_%", "fixed"]]
+
+    def _shrinkage_by_parameter(self) -> pd.Series:
+        space = self.start.space
+        names = dict(zip(space.eta, space.omega_names, strict=True))
+        shrinkage = 100.0 * self.shrinkage.drop("epsilon")
+        return shrinkage.rename(index=names).reindex(list(space.names))
+
+    # ------------------------------------------------------------------- display
+
+    def _headline(self) -> str:
+        title = self.start.name or "Model"
+        end = {"converged": "converged", "stopped": "stopped early", "limit": "not converged"}.get(
+            self.status, self.status
+        )
+        return f"{title} by {self.method.upper()}: {end}"
+
+    def _criteria(self) -> list[tuple[str, str]]:
+        rows = [
+            (f"OFV ({self.ofv_by})", f"{self.ofv:.4f}"),
+            ("−2 log L", f"{-2 * self.loglik:.4f}"),
+            ("AIC", f"{self.aic:.2f}"),
+            ("BIC (ln subjects)", f"{self.bic:.2f}"),
+            ("subjects / observations", f"{self.n_subjects} / {self.n_obs}"),
+            ("iterations, time", f"{len(self.iterations) - 1}, {self.elapsed:.2f} s"),
+        ]
+        if self.options.get("explore") is not None:
+            rows.append(("seed", str(self.seed)))
+        return rows
+
+    def _estimate_table(self) -> pd.DataFrame:
+        space = self.start.space
+        table = space.table()[["kind", "value", "fixed"]].rename(columns={"value": "initial"})
+        table.insert(2, "estimate", self.estimates)
+        table.insert(3, "shrinkage %", self._shrinkage_by_parameter())
+        return table
+
+    def __repr__(self) -> str:
+        lines = [self._headline(), self.message, ""]
+        lines += [f"  {name:<26}{value:>14}" for name, value in self._criteria()]
+        table = self._estimate_table()
+        text = table.to_string(
+            float_format=lambda v: f"{v:.4g}", na_rep="", formatters={"fixed": lambda v: "fixed" if v else ""}
+        )
+        return "\n".join([*lines, "", text])
+
+    def _repr_html_(self) -> str:
+        criteria = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(n)}</td>"
+            f"<td style='text-align:right'>{html.escape(v)}</td></tr>"
+            for n, v in self._criteria()
+        )
+        table = self._estimate_table()
+        body = "".join(
+            "<tr>"
+            f"<th style='text-align:left'>{html.escape(str(name))}</th><td style='text-align:left'>{row['kind']}</td>"
+            f"<td>{row['initial']:.4g}</td><td><b>{row['estimate']:.4g}</b></td>"
+            f"<td>{'' if pd.isna(row['shrinkage %']) else format(row['shrinkage %'], '.1f')}</td>"
+            f"<td>{'fixed' if row['fixed'] else ''}</td></tr>"
+            for name, row in table.iterrows()
+        )
+        return (
+            f"<div><b>{html.escape(self._headline())}</b><br><span>{html.escape(self.message)}</span>"
+            "<div style='display:flex;gap:2em;flex-wrap:wrap;align-items:flex-start'>"
+            "<table><thead><tr><th></th><th></th><th>initial</th><th>estimate</th><th>shrinkage %</th><th></th></tr>"
+            f"</thead><tbody>{body}</tbody></table><table><tbody>{criteria}</tbody></table></div></div>"
+        )
+
+    # --------------------------------------------------------------------- store
+
+    def save(self, path: str | Path) -> Path:
+        """Write the fit as readable JSON; `nlmewidgets.load_fit` reads it back."""
+        from nlmewidgets.fit.store import save
+
+        return save(self, path)

@@ -1,0 +1,225 @@
+"""Fits as readable JSON: written in full, read back without evaluating anything."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sympy as sp
+
+from nlmewidgets.core import symbols as role
+from nlmewidgets.core.data import Data
+from nlmewidgets.core.distributions import DISTRIBUTIONS, Distribution
+from nlmewidgets.core.errors import DataError, NlmeError
+from nlmewidgets.core.expression import parse, role_key, to_text
+from nlmewidgets.core.model import Model
+from nlmewidgets.core.parameters import Parameter, ParameterSpace, Values
+from nlmewidgets.fit.result import Fit
+from nlmewidgets.library.residual import RESIDUALS
+
+__all__ = ["load_fit", "model_from_dict", "model_to_dict", "save"]
+
+FORMAT = 1
+
+
+def save(fit: Fit, path: str | Path) -> Path:
+    """Write a fit as JSON and return the path."""
+    document = {
+        "format": FORMAT,
+        "written_by": _versions(),
+        "method": fit.method,
+        "options": dict(fit.options),
+        "seed": fit.seed,
+        "status": fit.status,
+        "message": fit.message,
+        "elapsed_s": fit.elapsed,
+        "ofv": fit.ofv,
+        "ofv_by": fit.ofv_by,
+        "estimates": {k: float(v) for k, v in fit.estimates.items()},
+        "theta": fit.values.theta.tolist(),
+        "omega": fit.values.omega.tolist(),
+        "sigma": fit.values.sigma.tolist(),
+        "eta": fit.etas.tolist(),
+        "excluded": [[_plain(k), v] for k, v in fit.excluded.items()],
+        "model": model_to_dict(fit.start),
+        "data": _data_to_dict(fit.data),
+        "history": {c: _column(fit.iterations[c]) for c in fit.iterations},
+    }
+    target = Path(path)
+    target.write_text(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    return target
+
+
+def load_fit(path: str | Path) -> Fit:
+    """Read a fit written by `Fit.save`.
+
+    Raises
+    ------
+    NlmeError
+        If the file is not a saved fit, or written by a later version.
+    DataError
+        If its data do not have the fingerprint they were saved with.
+    """
+    file = Path(path)
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NlmeError(f"There is no file '{file}'; check the path.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise NlmeError(f"'{file.name}' is not a saved fit: {error}.") from None
+    if not isinstance(document, dict) or "format" not in document:
+        raise NlmeError(f"'{file.name}' is JSON but not a saved fit.")
+    if document["format"] > FORMAT:
+        raise NlmeError(f"'{file.name}' was saved by a later version of nlmewidgets; update to read it.")
+    history = document["history"]
+    return Fit(
+        start=model_from_dict(document["model"]),
+        data=_data_from_dict(document["data"], file.name),
+        method=document["method"],
+        options=document["options"],
+        values=Values(np.array(document["theta"]), _matrix(document["omega"]), np.array(document["sigma"])),
+        ofv=document["ofv"],
+        ofv_by=document["ofv_by"],
+        etas=np.array(document["eta"]).reshape(-1, len(document["omega"])),
+        iterations=pd.DataFrame({c: [math.nan if v is None else v for v in col] for c, col in history.items()}),
+        status=document["status"],
+        message=document["message"],
+        seed=document["seed"],
+        elapsed=document["elapsed_s"],
+        excluded=dict(document["excluded"]),
+    )
+
+
+def _matrix(rows: list[list[float]]) -> np.ndarray:
+    return np.array(rows, dtype=float).reshape(len(rows), len(rows))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("nlmewidgets", "numpy", "scipy", "pandas", "sympy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _column(values: pd.Series) -> list[Any]:
+    out = [_plain(v) for v in values.tolist()]
+    return [None if isinstance(v, float) and not math.isfinite(v) else v for v in out]
+
+
+# --------------------------------------------------------------------------- model
+
+
+def model_to_dict(model: Model) -> dict[str, Any]:
+    """Return the declaration as JSON-ready values; expressions are infix text."""
+    space = model.space
+    parameters = []
+    for symbol, value in model.parameters.items():
+        entry: dict[str, Any] = {"name": symbol.name, "positive": bool(symbol.is_positive)}
+        if isinstance(value, Distribution):
+            entry |= {"distribution": value.kind, **asdict(value), "effect": to_text(sp.sympify(value.effect))}
+        else:
+            entry["expression"] = to_text(value)
+        parameters.append(entry)
+    residual: dict[str, Any] = {"sd": to_text(model.sd)}
+    if type(model.residual).__name__ in RESIDUALS:
+        residual |= {"model": type(model.residual).__name__, "arguments": asdict(model.residual)}
+    return {
+        "name": model.name,
+        "prediction": to_text(model.prediction),
+        "parameters": parameters,
+        "residual": residual,
+        "theta": [asdict(p) for p in space.theta],
+        "sigma": [asdict(p) for p in space.sigma],
+        "eta": list(space.eta),
+        "omega": [list(row) for row in space.omega],
+        "blocks": [list(b) for b in space.blocks],
+        "omega_fixed": list(space.omega_fixed),
+        "covariates": list(model.covariates),
+    }
+
+
+def model_from_dict(entry: Mapping[str, Any]) -> Model:
+    """Return the model of `model_to_dict`; text is parsed, never evaluated."""
+    space = ParameterSpace(
+        tuple(Parameter(**p) for p in entry["theta"]),
+        tuple(Parameter(**p) for p in entry["sigma"]),
+        tuple(entry["eta"]),
+        tuple(tuple(row) for row in entry["omega"]),
+        tuple(tuple(b) for b in entry["blocks"]),
+        tuple(entry["omega_fixed"]),
+    )
+    symbols: dict[str, sp.Symbol] = {"t": role.time, "dose": role.dose, "f": role.f}
+    for p in space.theta:
+        symbols[f"theta({p.name!r})"] = role.plain_theta(p.name, p.lower)
+    for p in space.sigma:
+        symbols[f"sigma({p.name!r})"] = role.plain_sigma(p.name, p.lower)
+    for name in space.eta:
+        symbols[f"eta({name!r})"] = role.plain_eta(name)
+    for name in entry["covariates"]:
+        symbols[role_key(role.covariate(name))] = role.covariate(name)
+    for p in entry["parameters"]:
+        symbols[p["name"]] = sp.Symbol(p["name"], **({"positive": True} if p["positive"] else {"real": True}))
+    parameters: dict[sp.Symbol, Distribution | sp.Expr] = {}
+    for p in entry["parameters"]:
+        if "distribution" in p:
+            arguments = {k: v for k, v in p.items() if k not in ("name", "positive", "distribution", "effect")}
+            kind = DISTRIBUTIONS[p["distribution"]]
+            parameters[symbols[p["name"]]] = kind(**arguments, effect=parse(p["effect"], symbols))
+        else:
+            parameters[symbols[p["name"]]] = parse(p["expression"], symbols)
+    residual = entry["residual"]
+    sd = parse(residual["sd"], symbols)
+    declared: Any = {"sd": sd}
+    if "model" in residual:
+        arguments = dict(residual["arguments"])
+        arguments["fixed"] = tuple(arguments.get("fixed", ()))
+        declared = RESIDUALS[residual["model"]](**arguments)
+    prediction = parse(entry["prediction"], symbols)
+    return Model.from_parts(prediction, parameters, sd, declared, space, entry["name"])
+
+
+# ---------------------------------------------------------------------------- data
+
+
+def _data_to_dict(data: Data) -> dict[str, Any]:
+    return {
+        "records": {c: _column(data.records[c]) for c in data.records},
+        "covariates": list(data.covariates),
+        "units": dict(data.units),
+        "notes": list(data.notes),
+        "origin": dict(data.origin),
+        "sha256": data.fingerprint,
+    }
+
+
+def _data_from_dict(entry: Mapping[str, Any], file: str) -> Data:
+    frame = pd.DataFrame({c: pd.Series(v, dtype=_dtype(c, v)) for c, v in entry["records"].items()})
+    data = Data(frame, tuple(entry["covariates"]), entry["units"], tuple(entry["notes"]), entry["origin"])
+    if data.fingerprint != entry["sha256"]:
+        raise DataError(f"The data in '{file}' are not those it was saved with (SHA-256 differs); the file was edited.")
+    return data
+
+
+def _dtype(column: str, values: list[Any]) -> str:
+    if column in ("EVID", "MDV"):
+        return "int64"
+    if any(isinstance(v, str) for v in values):
+        return "object"
+    if column == "ID" and all(isinstance(v, int) for v in values):
+        return "int64"
+    return "float64"

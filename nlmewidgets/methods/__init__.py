@@ -1,0 +1,14 @@
+"""Estimation methods: each a frozen dataclass of options with one generator."""
+
+from __future__ import annotations
+
+from nlmewidgets.methods.base import Iteration, Method
+from nlmewidgets.methods.fo import FO
+from nlmewidgets.methods.focei import FOCEI
+from nlmewidgets.methods.quadrature import AGQ, Laplace
+from nlmewidgets.methods.saem import SAEM
+
+__all__ = ["METHODS", "Iteration", "Method"]
+
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (FO, FOCEI, Laplace, AGQ, SAEM)}
+"""Every method by its name."""

@@ -1,0 +1,128 @@
+"""What a method is: frozen options and one generator of frozen iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.errors import MethodError
+from nlmewidgets.core.parameters import ParameterSpace, Values
+from nlmewidgets.core.problem import Problem
+
+__all__ = ["Iteration", "Method"]
+
+
+@dataclass(frozen=True, eq=False)
+class Iteration:
+    """A snapshot of a running method; its arrays are copies and read-only.
+
+    Attributes
+    ----------
+    k : int
+        Iteration number, 0 at the start.
+    phase : str
+        The method's word for what it is doing.
+    values : Values
+        theta, Omega and sigma as arrays.
+    ofv : float
+        The objective at these values, by `ofv_by`; the most recent one where it is not evaluated at
+        every iteration.
+    ofv_by : str
+        How the objective was computed.
+    eta : (etas, subjects) float
+        The current estimate of each subject's random effects.
+    status : str
+        'running', 'converged', 'limit' or 'failed'; a fit adds 'stopped'.
+    message : str
+        One sentence; says why the method stopped.
+    progress : float
+        Estimated share of the work done, 0 to 1.
+    details : mapping
+        Numbers of the method's own (gradient size, step, γ_k, acceptance, …).
+    """
+
+    k: int
+    phase: str
+    values: Values
+    ofv: float
+    eta: Array
+    space: ParameterSpace = field(repr=False)
+    ofv_by: str = ""
+    status: str = "running"
+    message: str = ""
+    progress: float = 0.0
+    details: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        eta = np.array(self.eta, dtype=float)
+        eta.setflags(write=False)
+        object.__setattr__(self, "eta", eta)
+        object.__setattr__(self, "details", {k: float(v) for k, v in self.details.items()})
+
+    @property
+    def theta(self) -> pd.Series:
+        """Typical values by name."""
+        return pd.Series(self.values.theta, index=[p.name for p in self.space.theta], name="theta", copy=True)
+
+    @property
+    def omega(self) -> pd.DataFrame:
+        """Variance–covariance of the random effects."""
+        names = list(self.space.eta)
+        return pd.DataFrame(self.values.omega, index=names, columns=names, copy=True)
+
+    @property
+    def sigma(self) -> pd.Series:
+        """Residual standard deviations by name."""
+        return pd.Series(self.values.sigma, index=[p.name for p in self.space.sigma], name="sigma", copy=True)
+
+    def to_dict(self) -> dict[str, float]:
+        """Return all population parameters by name (omegas and sigmas as SDs)."""
+        return self.space.to_dict(self.values)
+
+
+@dataclass(frozen=True)
+class Method:
+    """An estimation method: its options are the fields, `steps` is the algorithm."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    estimates: ClassVar[bool] = True
+    """Whether the method can fit; if not, it only evaluates its objective."""
+
+    def refusal(self, problem: Problem) -> str | None:
+        """Return one sentence if the method cannot treat this problem, None if it can."""
+        return None
+
+    def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
+        """Yield the starting point and every iteration; the last one's status is not 'running'."""
+        raise NotImplementedError
+
+    def finish(self, problem: Problem, last: Iteration) -> Iteration:
+        """Return the iteration with objective and etas brought up to date, for a fit that ends here."""
+        return last
+
+    def ofv(self, problem: Problem, values: Values) -> float:
+        """Return the objective at given values."""
+        raise NotImplementedError
+
+    @classmethod
+    def with_options(cls, options: Mapping[str, Any]) -> Method:
+        """Return the method with options given by keyword.
+
+        Raises
+        ------
+        MethodError
+            Naming an option that the method does not have, and those it has.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                have = ", ".join(known) or "none"
+                raise MethodError(f"The method '{cls.name}' has no option '{name}' (its options: {have}).")
+        return cls(**options)

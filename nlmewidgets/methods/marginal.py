@@ -1,0 +1,250 @@
+r"""What the approximations of the marginal likelihood share.
+
+Each replaces a subject's integral by something with the same ingredients: the prediction and its
+derivatives at a point η*, observation weights, and :math:`H = \sum_j w_j f_\eta f_\eta' + \Omega^{-1}`.
+Values are −2 log likelihoods without n·log 2π, per subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.errors import MethodError
+from nlmewidgets.core.optimise import Point, Step, quasi_newton
+from nlmewidgets.core.parameters import ParameterSpace, Values
+from nlmewidgets.core.problem import Problem, Typical
+from nlmewidgets.methods.base import Iteration, Method
+
+__all__ = ["Approximation", "Evaluation", "Scores", "assemble_scores", "log_det", "precision_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Derivatives of each subject's objective along the natural parameters.
+
+    Attributes
+    ----------
+    theta : (subjects, thetas) float
+    omega : (subjects, etas, etas) float
+        Symmetric G with dF = Σ G_ij dΩ_ij.
+    sigma : (subjects, sigmas) float
+    """
+
+    theta: Array
+    omega: Array
+    sigma: Array
+
+    def along(self, space: ParameterSpace, values: Values) -> Array:
+        """Return the derivatives along the unconstrained free parameters, (..., subjects, free)."""
+        return space.pull_back(values, self.theta, self.omega, self.sigma)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """An objective at given population values.
+
+    Attributes
+    ----------
+    per_subject : (subjects,) float
+    eta : (etas, subjects) float
+        The etas the approximation is centred at (modes, or the linear estimates for FO).
+    scores : Scores or None
+    shift : Scores or None
+        How the etas move with the natural parameters, with a leading axis of etas: a warm start.
+    """
+
+    per_subject: Array
+    eta: Array
+    scores: Scores | None = None
+    shift: Scores | None = None
+
+    @property
+    def ofv(self) -> float:
+        """The objective, summed over subjects."""
+        return float(self.per_subject.sum())
+
+
+def precision_of(omega: Array) -> tuple[Array, float]:
+    """Return Ω⁻¹ and log|Ω|."""
+    if not len(omega):
+        return omega, 0.0
+    return np.linalg.inv(omega), float(np.linalg.slogdet(omega)[1])
+
+
+def log_det(matrices: Array) -> Array:
+    """Return log|M| of positive definite matrices (n, q, q); +inf where one is not."""
+    if not matrices.shape[-1]:
+        return np.zeros(len(matrices))
+    sign, value = np.linalg.slogdet(matrices)
+    return np.where(sign > 0, value, np.inf)
+
+
+def assemble_scores(
+    problem: Problem,
+    typical: Typical,
+    first: Array,
+    mixed: Array,
+    on_first: Array,
+    on_mixed: Array,
+    on_sigma: Array | None,
+    omega: Array,
+) -> Scores:
+    r"""Collect per-observation coefficients into per-subject scores.
+
+    The derivative of every objective of this family along a slot s is
+    :math:`\sum_j c_j f_{j,s} + \sum_{j,a} c_{aj} f_{j,as}`; along theta it follows by the Jacobian of
+    the typical slots.
+
+    Parameters
+    ----------
+    first, mixed : (slots, obs), (etas, slots, obs) float
+        Derivatives of f.
+    on_first, on_mixed : (obs,), (etas, obs) float
+        Their coefficients c.
+    on_sigma : (sigmas, obs) float or None
+        Derivatives along sigma at each observation.
+    omega : (subjects, etas, etas) float
+    """
+    along_slots = first * on_first
+    if len(mixed):
+        along_slots = along_slots + np.einsum("ao,aso->so", on_mixed, mixed)
+    per_block = problem.blocks(along_slots)
+    assert typical.jacobian is not None
+    per_theta = problem.block_subjects(np.einsum("sb,stb->tb", per_block, typical.jacobian))
+    n = problem.n_subjects
+    sigma = np.zeros((len(problem.space.sigma), n)) if on_sigma is None else problem.subjects(on_sigma)
+    return Scores(per_theta.T, omega, sigma.T)
+
+
+MANY_SUBJECTS = 100
+"""From here on Gauss–Newton on the scores beats BFGS started from them (see docs/decisions)."""
+
+
+@dataclass(frozen=True)
+class Approximation(Method):
+    """A deterministic approximation of the marginal likelihood, minimised by quasi-Newton steps.
+
+    Parameters
+    ----------
+    tolerance : float
+        Stop when the objective promises to fall by less than this.
+    max_iterations : int
+        Outer iterations at most.
+    """
+
+    tolerance: float = 1e-6
+    max_iterations: int = 500
+
+    def evaluate(
+        self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
+    ) -> Evaluation:
+        """Return the objective of every subject, with scores if asked; `start` warm-starts the etas."""
+        raise NotImplementedError
+
+    def ofv(self, problem: Problem, values: Values) -> float:
+        """Return the objective at given values."""
+        return self.evaluate(problem, values).ofv
+
+    def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
+        """Yield every accepted quasi-Newton step."""
+        space = problem.space
+
+        def function(x: Array, extra: Any) -> Point:
+            values = space.unpack(x, start)
+            warm = None
+            if extra is not None:
+                eta, shift, origin = extra
+                warm = eta if shift is None else eta + shift @ (x - origin)
+            result = self.evaluate(problem, values, warm, gradient=True)
+            if result.scores is None or not np.isfinite(result.ofv):
+                return Point(np.inf, np.zeros(len(x)))
+            scores = result.scores.along(space, values)
+            # Each score is that of −2 log L: its cross-product estimates twice the Hessian of −2 log L.
+            hessian = 0.5 * scores.T @ scores
+            shift = None if result.shift is None else result.shift.along(space, values)
+            return Point(result.ofv, scores.sum(axis=0), hessian, (result.eta, shift, x))
+
+        path = quasi_newton(
+            function,
+            space.pack(start),
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+            refresh=problem.n_subjects >= MANY_SUBJECTS,
+        )
+        first: float | None = None
+        for k, step in enumerate(path):
+            if not np.isfinite(step.point.value):
+                raise MethodError(
+                    f"The {self.title} objective is not finite at the initial values; explore() shows where."
+                )
+            first = step.decrement if first is None else max(first, step.decrement)
+            yield self._iteration(problem, start, k, step, first)
+
+    def _iteration(self, problem: Problem, start: Values, k: int, step: Step, first: float) -> Iteration:
+        space = problem.space
+        slope = np.abs(step.point.gradient)
+        status, message = {
+            "": ("running", ""),
+            "converged": ("converged", f"Converged: the objective promises to fall by less than {self.tolerance:g}."),
+            "rounding": ("limit", "Stopped: no step lowers the objective by more than rounding."),
+            "iterations": ("limit", f"Stopped after {k} iterations, the largest number allowed, before convergence."),
+        }[step.reason]
+        if status == "limit" and len(slope):
+            worst = int(slope.argmax())
+            message += f" The largest gradient is {slope[worst]:.2g}, along {space.x_names[worst]}."
+        if status == "converged":
+            message += at_the_edge(space, space.unpack(step.x, start))
+        span = np.log(max(first, 1e-300) / self.tolerance)
+        left = np.log(max(step.decrement, 1e-300) / self.tolerance)
+        progress = 1.0 if step.reason else float(np.clip(1.0 - left / span, 0.0, 0.99)) if span > 0 else 0.0
+        return Iteration(
+            k=k,
+            phase="minimise",
+            values=space.unpack(step.x, start),
+            ofv=step.point.value,
+            eta=step.point.extra[0],
+            space=space,
+            ofv_by=self.name,
+            status=status,
+            message=message,
+            progress=progress,
+            details={
+                "gradient": float(slope.max()) if len(slope) else 0.0,
+                "step": step.length,
+                "evaluations": step.evaluations,
+            },
+        )
+
+
+def at_the_edge(space: ParameterSpace, values: Values) -> str:
+    """Return a sentence naming the parameters that ended at a bound or a zero variance, or ''."""
+    flat = [
+        name
+        for name, sd, start in zip(
+            space.omega_names, np.sqrt(np.diag(values.omega)), np.sqrt(np.diag(space.initial.omega)), strict=True
+        )
+        if sd < 1e-3 * start
+    ]
+    text = ""
+    if flat:
+        text += f" {', '.join(flat)} went to zero: the data show no such variability; consider leaving it out."
+    for name, i, j in space.correlations:
+        correlation = values.omega[i, j] / np.sqrt(values.omega[i, i] * values.omega[j, j])
+        if abs(correlation) > 0.9999:
+            text += (
+                f" {name} went to {np.sign(correlation):.0f}: the two effects cannot be told apart; Omega is singular."
+            )
+    bound = []
+    for p, v in zip((*space.theta, *space.sigma), (*values.theta, *values.sigma), strict=True):
+        reach = 1e-4 * max(abs(p.value), 1e-8)
+        edges = [e for e in (p.lower, p.upper) if e is not None]
+        if not p.fixed and any(abs(v - e) < reach for e in edges):
+            bound.append(p.name)
+    if bound:
+        text += f" {', '.join(bound)} ended at a bound."
+    return text

@@ -1,0 +1,149 @@
+r"""Adaptive Gauss–Hermite quadrature and the Laplace approximation, its one-node case.
+
+Each subject's integral is taken on a product grid placed by the mode and the exact curvature there,
+:math:`\eta = \hat\eta + \sqrt2\, C z` with :math:`CC' = (\tfrac12\, \partial^2 l)^{-1}`:
+
+.. math:: -2\log L_i = \log|\Omega| + \log\bigl|\tfrac12\partial^2 l\bigr|
+          - 2\log \sum_k w_k \exp\bigl(-\tfrac12 l(\eta_k) + \tfrac12 |x_k|^2\bigr)
+
+with probabilists' nodes x and normalised weights w.
+
+References
+----------
+Pinheiro & Bates (1995), doi:10.1080/10618600.1995.10474663.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import logsumexp
+
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.errors import MethodError
+from nlmewidgets.core.modes import find_modes
+from nlmewidgets.core.parameters import Values
+from nlmewidgets.core.problem import Problem
+from nlmewidgets.methods.marginal import Approximation, Evaluation, log_det, precision_of
+
+__all__ = ["AGQ", "Laplace", "evaluate_quadrature", "nodes_within"]
+
+
+_MOST_POINTS = 2_000_000
+_CHUNK = 1_000_000
+"""Predictions held at once."""
+
+
+@lru_cache(maxsize=32)
+def _grid(nodes: int, q: int) -> tuple[Array, Array]:
+    """Return the product grid (q, nodes^q) and log weights + |x|²/2 for N(0, I)."""
+    x, w = np.polynomial.hermite_e.hermegauss(nodes)
+    grids = np.meshgrid(*[x] * q, indexing="ij")
+    points = np.stack([g.ravel() for g in grids]) if q else np.zeros((0, 1))
+    logs = np.meshgrid(*[np.log(w / np.sqrt(2.0 * np.pi))] * q, indexing="ij")
+    log_weight = sum((g.ravel() for g in logs), np.zeros(points.shape[1]))
+    return points, log_weight + 0.5 * (points**2).sum(axis=0)
+
+
+def nodes_within(q: int, points: int = 5_000, most: int = 15) -> int:
+    """Return the odd number of nodes per dimension whose grid stays within `points`."""
+    nodes = 1
+    while nodes + 2 <= most and (nodes + 2) ** q <= points:
+        nodes += 2
+    return nodes
+
+
+def evaluate_quadrature(problem: Problem, values: Values, nodes: int, start: Array | None = None) -> Evaluation:
+    """Return −2 log L of every subject by quadrature with `nodes` per random effect.
+
+    Raises
+    ------
+    MethodError
+        If the grid would be larger than two million points.
+    """
+    q, n = problem.n_eta, problem.n_subjects
+    if nodes < 1 or nodes**q > _MOST_POINTS:
+        raise MethodError(
+            f"{nodes} nodes in {q} dimensions make {nodes**q:.3g} points a subject; use at most "
+            f"{nodes_within(q, _MOST_POINTS, 99)}."
+        )
+    typical = problem.typical(values.theta).slots
+    precision, log_omega = precision_of(values.omega)
+    with np.errstate(all="ignore"):
+        modes = find_modes(problem, typical, precision, values.sigma, start)
+        half = 0.5 * modes.hessian
+        base = modes.value + log_omega + log_det(half)
+        if nodes == 1 or q == 0:
+            return Evaluation(base, modes.eta)
+        x, log_weight = _grid(nodes, q)
+        # half = A A'  ⇒  C = A^{-T}:  C C' = half^{-1}
+        factor = np.linalg.inv(_cholesky(half)).transpose(0, 2, 1)
+        logs = np.empty((x.shape[1], n))
+        size = max(1, _CHUNK // max(problem.n_obs, 1))
+        for lo in range(0, x.shape[1], size):
+            part = x[:, lo : lo + size]
+            eta = modes.eta[:, None, :] + np.einsum("nab,bk->akn", factor, part)
+            f = problem.predict(problem.slots(typical, eta))
+            pulled = np.tensordot(precision, eta, 1)
+            joint = problem.minus2ll(np.broadcast_to(f, (part.shape[1], problem.n_obs)), values.sigma)
+            joint = joint + np.einsum("akn,akn->kn", eta, pulled)
+            # Points so far out that the prediction overflows carry no probability.
+            joint = np.where(np.isnan(joint), np.inf, joint)
+            logs[lo : lo + size] = -0.5 * (joint - modes.value) + log_weight[lo : lo + size, None]
+        return Evaluation(base - 2.0 * logsumexp(logs, axis=0), modes.eta)
+
+
+def _cholesky(matrices: Array) -> Array:
+    try:
+        return np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        # A mode that is not a minimum has no Gaussian around it: NaN there, named by the caller.
+        bad = np.linalg.eigvalsh(matrices)[:, 0] <= 0
+        out = np.linalg.cholesky(np.where(bad[:, None, None], np.eye(matrices.shape[-1]), matrices))
+        out[bad] = np.nan
+        return out
+
+
+@dataclass(frozen=True)
+class AGQ(Approximation):
+    """Adaptive Gauss–Hermite quadrature, the yardstick of the other methods.
+
+    Parameters
+    ----------
+    nodes : int
+        Nodes per random effect; the cost is nodes^etas.
+    """
+
+    nodes: int = 9
+
+    name: ClassVar[str] = "agq"
+    title: ClassVar[str] = "adaptive quadrature"
+    summary: ClassVar[str] = (
+        "The integral itself on a grid around each mode; exact as nodes grow, for few random effects."
+    )
+    estimates: ClassVar[bool] = False
+
+    def evaluate(
+        self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
+    ) -> Evaluation:
+        """Return the quadrature objective of every subject."""
+        return evaluate_quadrature(problem, values, self.nodes, start)
+
+
+@dataclass(frozen=True)
+class Laplace(Approximation):
+    """Laplace's approximation with the exact Hessian: quadrature with one node."""
+
+    name: ClassVar[str] = "laplace"
+    title: ClassVar[str] = "Laplace"
+    summary: ClassVar[str] = "A Gaussian with the exact curvature at each mode: one-node quadrature."
+    estimates: ClassVar[bool] = False
+
+    def evaluate(
+        self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
+    ) -> Evaluation:
+        """Return the Laplace objective of every subject."""
+        return evaluate_quadrature(problem, values, 1, start)

@@ -1,0 +1,1 @@
+"""Widgets: state, view, and calls into diagnostics."""
