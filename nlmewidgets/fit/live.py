@@ -1,0 +1,60 @@
+"""One look at the objective at given values, for sliders: fast, and never an exception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.parameters import Values
+from nlmewidgets.core.problem import Problem
+from nlmewidgets.methods import METHODS
+from nlmewidgets.methods.marginal import Approximation
+
+__all__ = ["Look", "look"]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """The objective at some values.
+
+    Attributes
+    ----------
+    values : Values
+    ofv : float
+        NaN where a subject's objective is not a number; `message` then names it.
+    by : str
+        The method that computed it.
+    per_subject : (subjects,) float
+    eta : (etas, subjects) float
+        The etas it is centred at; zero where they could not be found.
+    message : str
+    """
+
+    values: Values
+    ofv: float
+    by: str
+    per_subject: Array
+    eta: Array
+    message: str = ""
+
+
+def look(problem: Problem, values: Values, method: str = "focei") -> Look:
+    """Evaluate the objective that belongs to a method, from etas of zero so that it can be reproduced.
+
+    SAEM maximises the likelihood itself, which is too dear for a slider; Laplace stands for it.
+    """
+    chosen = METHODS[method]()
+    approximation = chosen if isinstance(chosen, Approximation) else METHODS["laplace"]()
+    assert isinstance(approximation, Approximation)
+    result = approximation.evaluate(problem, values)
+    eta = np.where(np.isfinite(result.eta), result.eta, 0.0)
+    bad = np.flatnonzero(~np.isfinite(result.per_subject))
+    message = ""
+    if bad.size:
+        with np.errstate(all="ignore"):
+            f = problem.predict(problem.slots(problem.typical(values.theta).slots, eta))
+        message = problem.explain_nonfinite(f, int(bad[0]))
+    ofv = float("nan") if bad.size else result.ofv
+    return Look(values, ofv, approximation.name, result.per_subject, eta, message)

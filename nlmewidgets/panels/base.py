@@ -1,0 +1,226 @@
+"""What panels share: figures with labelled axes, captions, and drawing only what is visible."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import ipywidgets as ipw
+import numpy as np
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # bqplot and traittypes announce their own deprecations on import
+    import bqplot as bq
+
+from nlmewidgets.panels.state import State
+
+__all__ = ["Frame", "Panel", "Ruler", "bq", "caption", "grid", "legend"]
+
+
+class Panel:
+    """A view of the state; built when first shown, redrawn only while visible.
+
+    Attributes
+    ----------
+    state : State
+    root : Widget
+        What is displayed.
+    title : str
+        The name of its tab.
+    parts : mapping
+        Which method draws again after a change of which traits.
+    """
+
+    title = ""
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": ("point", "selected_ids")}
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.root = ipw.VBox()
+        self.visible = False
+        self._built = False
+        self._stale = set(self.parts)
+        for part, traits in self.parts.items():
+            state.observe(lambda _, part=part: self._changed(part), names=list(traits))
+
+    def show(self) -> None:
+        """Make the panel visible: build it if need be and draw what changed meanwhile."""
+        self.visible = True
+        if not self._built:
+            self._built = True
+            self.build()
+        self._draw_stale()
+
+    def hide(self) -> None:
+        """Stop drawing until shown again."""
+        self.visible = False
+
+    def _changed(self, part: str) -> None:
+        self._stale.add(part)
+        if self.visible:
+            self._draw_stale()
+
+    def _draw_stale(self) -> None:
+        for part in self.parts:
+            if part in self._stale:
+                self._stale.discard(part)
+                getattr(self, part)()
+
+    def build(self) -> None:
+        """Make the widgets and put them into `root`."""
+        raise NotImplementedError
+
+
+class Ruler:
+    """A scale and its axis, with the domain and the ticks set here: round numbers, and no jitter.
+
+    While something is dragged the domain grows at once and shrinks only when it is far too large.
+
+    Parameters
+    ----------
+    label : str
+        Text with unit; '' for none.
+    side : str
+        'bottom' or 'left'.
+    count : int
+        About how many ticks.
+    log : bool
+        Logarithmic; the domain must then be positive.
+    """
+
+    def __init__(self, label: str, side: str, *, count: int = 6, log: bool = False, offset: int | None = None) -> None:
+        self.log = log
+        self.count = count
+        self.scale = bq.LogScale() if log else bq.LinearScale()
+        vertical = side == "left"
+        self.axis = bq.Axis(
+            scale=self.scale,
+            label=label,
+            side=side,
+            grid_lines="solid" if vertical else "none",
+            grid_color="var(--jp-border-color3, #eee)",
+            label_offset=f"{offset or (42 if vertical else 32)}px",
+        )
+        self._domain: tuple[float, float] | None = None
+        self.span(*((0.1, 10.0) if log else (0.0, 1.0)))
+        self._domain = None
+
+    def span(self, low: float, high: float, *, sticky: bool = False, flush: bool = False) -> None:
+        """Show the domain from `low` to `high` and a little more (`flush`: not below `low`).
+
+        With `sticky`, a larger domain is kept unless it is far too large.
+        """
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return
+        if self.log:
+            low, high = np.log10(max(low, 1e-12)), np.log10(max(high, 1e-11))
+        if high - low < 1e-9 * max(1.0, abs(high)):
+            low, high = low - 0.5 * max(abs(low), 1e-3), high + 0.5 * max(abs(high), 1e-3)
+        pad = 0.04 * (high - low)
+        low, high = low - (0.0 if flush else pad), high + pad
+        if sticky and self._domain is not None:
+            a, b = self._domain
+            if a <= low and high <= b and high - low > 0.6 * (b - a):
+                return
+        if self._domain == (low, high):
+            return
+        self._domain = (low, high)
+        if self.log:
+            values = _log_ticks(low, high)
+            text = "~g"
+            low, high = 10.0**low, 10.0**high
+        else:
+            values, decimals = _round_ticks(low, high, self.count)
+            text = f".{decimals}f" if np.abs(values).max(initial=0.0) < 1e6 else ".2~e"
+        with self.scale.hold_sync(), self.axis.hold_sync():
+            self.axis.tick_values, self.axis.tick_format = values, text
+            self.scale.min, self.scale.max = float(low), float(high)
+
+    def categories(self, labels: Sequence[str]) -> None:
+        """Show one tick per label, at 0, 1, 2 and so on."""
+        with self.scale.hold_sync(), self.axis.hold_sync():
+            self.axis.tick_values = np.arange(len(labels), dtype=float)
+            self.axis.tick_labels = {str(k): label for k, label in enumerate(labels)}
+            self.scale.min, self.scale.max = -0.6, len(labels) - 0.4
+
+
+def _round_ticks(low: float, high: float, count: int) -> tuple[Any, int]:
+    """Return multiples of 1, 2 or 5 times a power of ten inside the domain, and the decimals they need."""
+    rough = (high - low) / max(count, 1)
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= rough * 0.999)
+    values = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+    return values, max(0, -int(np.floor(np.log10(step) + 1e-9)))
+
+
+def _log_ticks(low: float, high: float) -> Any:
+    """Return 1, 2, 5 times powers of ten inside a domain of logarithms (powers only where it is wide)."""
+    members = (1.0, 2.0, 5.0) if high - low < 3.5 else (1.0,)
+    values = np.array([m * 10.0**k for k in range(int(np.floor(low)), int(np.ceil(high)) + 1) for m in members])
+    return values[(np.log10(values) >= low) & (np.log10(values) <= high)]
+
+
+class Frame:
+    """A figure over two rulers; marks take `scales`.
+
+    Parameters
+    ----------
+    x, y : Ruler
+    height : str
+    title : str
+    small : bool
+        Narrow margins, for small multiples.
+    """
+
+    def __init__(self, x: Ruler, y: Ruler, *, height: str, title: str = "", small: bool = False) -> None:
+        self.x, self.y = x, y
+        margin = {
+            "top": 26 if title else 10,
+            "bottom": (40 if x.axis.label else 22) if small else 46,
+            "left": (48 if y.axis.label else 36) if small else 58,
+            "right": 10 if small else 14,
+        }
+        self.figure = bq.Figure(
+            marks=[],
+            axes=[x.axis, y.axis],
+            title=title,
+            animation_duration=0,
+            fig_margin=margin,
+            background_style={"fill": "transparent"},
+            display_toolbar=False,
+        )
+        self.figure.layout = ipw.Layout(width="100%", height=height, min_width="0")
+
+    @property
+    def scales(self) -> dict[str, Any]:
+        """The scales, for a mark."""
+        return {"x": self.x.scale, "y": self.y.scale}
+
+    def put(self, *marks: Any) -> None:
+        """Set the figure's marks, the first at the back."""
+        self.figure.marks = list(marks)
+
+
+def legend(*entries: tuple[str, str, str]) -> ipw.HTML:
+    """Return a legend line; an entry is (kind, colour, text) with kind 'line', 'dashed', 'area' or 'dot'."""
+    parts = [
+        f"<span class='nlme-key'><span class='nlme-{kind}' style='color:{colour}'></span>{html.escape(text)}</span>"
+        for kind, colour, text in entries
+    ]
+    widget = ipw.HTML("".join(parts))
+    widget.add_class("nlme-legend")
+    return widget
+
+
+def caption(text: str = "") -> ipw.HTML:
+    """Return a line of text under a figure; it says in words what the figure shows."""
+    widget = ipw.HTML(text)
+    widget.add_class("nlme-caption")
+    return widget
+
+
+def grid(cells: Sequence[Any], columns: str) -> ipw.GridBox:
+    """Return small multiples; `columns` is CSS, e.g. ``repeat(4, 1fr)``."""
+    return ipw.GridBox(list(cells), layout=ipw.Layout(grid_template_columns=columns, width="100%", grid_gap="0 4px"))

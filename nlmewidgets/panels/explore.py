@@ -1,0 +1,372 @@
+"""The environment: sliders over the data, fits to watch, panels to judge them."""
+
+from __future__ import annotations
+
+import html
+import time
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as ipw
+import numpy as np
+
+from nlmewidgets.core.code import data_code, model_code
+from nlmewidgets.core.data import Data
+from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.core.model import Model
+from nlmewidgets.fit import Fit, Run, time_left
+from nlmewidgets.panels.converge import ConvergePanel
+from nlmewidgets.panels.covariates import CovariatesPanel
+from nlmewidgets.panels.driver import Job
+from nlmewidgets.panels.individuals import IndividualsPanel
+from nlmewidgets.panels.initial import InitialPanel
+from nlmewidgets.panels.population import PopulationPanel
+from nlmewidgets.panels.shrinkage import ShrinkagePanel
+from nlmewidgets.panels.state import Point, State
+from nlmewidgets.panels.theme import style
+
+__all__ = ["PANELS", "Explorer"]
+
+PANELS = {
+    "population": PopulationPanel,
+    "individuals": IndividualsPanel,
+    "converge": ConvergePanel,
+    "covariates": CovariatesPanel,
+    "shrinkage": ShrinkagePanel,
+}
+"""Every panel of the environment by its name, in the order of its tabs."""
+
+METHOD_CHOICES = (("FO", "fo"), ("FOCEI", "focei"), ("SAEM", "saem"))
+
+_open: dict[str, weakref.ref[Explorer]] = {}
+"""The explorer of each notebook cell: running the cell again ends the job of the one before."""
+
+
+class Explorer(State, ipw.VBox):
+    """Explore a model over data: set initial estimates, fit, judge, take over, export.
+
+    All state is in traits (see `State`); setting one is moving the widget, and every action of the
+    interface is a method.
+
+    Parameters
+    ----------
+    model : Model
+    data : Data
+    method : str
+        The method preselected, and whose objective is shown.
+    seed : int, optional
+        For methods that simulate.
+    selected_ids : sequence
+        Subjects lit up at the start.
+    **options
+        Options of the method, e.g. ``explore=100``.
+
+    Examples
+    --------
+    >>> import nlmewidgets as nw
+    >>> explorer = nw.explore(model, data)          # doctest: +SKIP
+    >>> explorer.params = {"ka": 2.0}               # doctest: +SKIP
+    >>> explorer.start().wait()                     # doctest: +SKIP
+    >>> explorer.result                             # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: Data,
+        *,
+        method: str = "focei",
+        seed: int | None = 1,
+        selected_ids: Sequence[Any] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.seed = seed
+        self.method_options = options
+        self._job: Job | None = None
+        if method not in [value for _, value in METHOD_CHOICES]:
+            raise NlmeError(f"There is no method '{method}' to explore with; there are fo, focei, saem.")
+        self.method = method
+        self.setup(model, data)
+        self.selected_ids = tuple(selected_ids)
+        self.pin()
+        self._make()
+        self._replace_earlier()
+
+    # ------------------------------------------------------------------ the widget
+
+    def _make(self) -> None:
+        self.add_class("nlme")
+        self.initial = InitialPanel(self)
+        self.panels = {name: panel(self) for name, panel in PANELS.items()}
+        self._code = ipw.Textarea(layout=ipw.Layout(width="auto", height="420px"))
+        self._code.add_class("nlme-code")
+        code_box = ipw.VBox(
+            [
+                ipw.HTML(
+                    "<div class='nlme-caption'>Paste this into a new cell: it declares the model at the slider values "
+                    "and prints the same objective.</div>"
+                ),
+                self._code,
+            ]
+        )
+        self.tabs = ipw.Tab(children=[*(p.root for p in self.panels.values()), code_box])
+        for k, panel in enumerate(self.panels.values()):
+            self.tabs.set_title(k, panel.title)
+        self.tabs.set_title(len(self.panels), "Code")
+        self.tabs.layout = ipw.Layout(flex="1 1 560px", min_width="0", width="auto")
+        self.tabs.observe(lambda _: self._tab(), "selected_index")
+        left = ipw.VBox(
+            [self._parameter_box(), self._fit_box()],
+            layout=ipw.Layout(flex="0 0 372px", width="372px", padding="0 10px 0 0"),
+        )
+        self.children = (
+            style(),
+            self._header(),
+            ipw.HBox([left, self.tabs], layout=ipw.Layout(width="100%", align_items="flex-start")),
+        )
+        for names, action in (
+            (["ofv", "pinned", "notice"], self._show_objective),
+            (["running", "progress", "status", "message", "result"], self._show_status),
+            (["selected_ids"], self._show_selection),
+            (["params", "fixed", "method"], lambda: self._write_code()),
+        ):
+            self.observe(lambda _, act=action: act(), names=names)
+        self._show_objective()
+        self._show_status()
+        self._show_selection()
+        self.tabs.selected_index = 0
+        self._tab()
+
+    def _header(self) -> ipw.Widget:
+        data, name = self.data, self.model.name or "Model"
+        about = f"{data.n_subjects} subjects, {data.n_obs} observations"
+        title = ipw.HTML(
+            f"<h3>{html.escape(name)}</h3><div class='nlme-caption'><span class='soft'>{about}</span></div>",
+            layout=ipw.Layout(flex="1 1 auto"),
+        )
+        self._objective = ipw.HTML(layout=ipw.Layout(min_width="470px", flex="0 0 auto"))
+        pin = ipw.Button(description="Pin", tooltip="Count changes of the objective from here", icon="thumb-tack")
+        pin.layout = ipw.Layout(width="64px")
+        pin.on_click(lambda _: self.pin())
+        self._subject = ipw.Dropdown(
+            options=[("none", None), *((str(i), i) for i in self.data.ids)],
+            description="Subject",
+            style={"description_width": "56px"},
+            layout=ipw.Layout(width="170px"),
+        )
+        self._subject.observe(self._subject_chosen, "value")
+        self._notice = ipw.HTML()
+        bar = ipw.HBox(
+            [title, self._objective, pin, self._subject],
+            layout=ipw.Layout(width="100%", align_items="center", flex_flow="row wrap"),
+        )
+        return ipw.VBox([bar, self._notice], layout=ipw.Layout(width="100%"))
+
+    def _parameter_box(self) -> ipw.Widget:
+        reset = ipw.Button(description="Reset", tooltip="Back to the model's initial values", icon="undo")
+        reset.layout = ipw.Layout(width="84px")
+        reset.on_click(lambda _: self.reset())
+        head = ipw.HBox(
+            [ipw.HTML("<h3>Initial estimates</h3>", layout=ipw.Layout(flex="1 1 auto")), reset],
+            layout=ipw.Layout(align_items="center"),
+        )
+        return ipw.VBox([head, self.initial.root])
+
+    def _fit_box(self) -> ipw.Widget:
+        self._method = ipw.Dropdown(options=METHOD_CHOICES, value=self.method, description="Method")
+        self._method.style = {"description_width": "56px"}
+        self._method.layout = ipw.Layout(width="160px")
+        ipw.link((self, "method"), (self._method, "value"))
+        self._start = ipw.Button(description="Start", button_style="primary", icon="play")
+        self._stop = ipw.Button(description="Stop", button_style="danger", icon="stop", disabled=True)
+        self._start.layout = self._stop.layout = ipw.Layout(width="84px")
+        self._start.on_click(lambda _: self.start())
+        self._stop.on_click(lambda _: self.stop())
+        self._bar = ipw.FloatProgress(min=0.0, max=1.0, layout=ipw.Layout(width="auto", height="14px"))
+        self._status = ipw.HTML()
+        self._status.add_class("nlme-caption")
+        self._take = ipw.Button(
+            description="Take estimates", tooltip="Move the sliders to the estimates", icon="arrow-up", disabled=True
+        )
+        self._take.layout = ipw.Layout(width="150px")
+        self._take.on_click(lambda _: self.take_estimates())
+        return ipw.VBox(
+            [
+                ipw.HTML("<h3>Fit</h3>"),
+                ipw.HBox([self._method, self._start, self._stop]),
+                self._bar,
+                self._status,
+                self._take,
+            ],
+            layout=ipw.Layout(margin="10px 0 0"),
+        )
+
+    def _tab(self) -> None:
+        for k, panel in enumerate(self.panels.values()):
+            (panel.show if k == self.tabs.selected_index else panel.hide)()
+        self._write_code()
+
+    # ------------------------------------------------------------------------ views
+
+    def _show_objective(self) -> None:
+        by = {"laplace": "Laplace"}.get(self.objective_by, self.objective_by.upper())
+        shown = f"{self.ofv:.3f}" if np.isfinite(self.ofv) else "not a number"
+        text = f"<span class='nlme-number' aria-live='polite'>{shown}</span> "
+        text += f"<span class='nlme-delta'>OFV ({by}) at the sliders"
+        if self.pinned is not None and np.isfinite(self.ofv):
+            change = self.ofv - self.pinned
+            kind = "nlme-better" if change < -5e-4 else "nlme-worse" if change > 5e-4 else ""
+            text += f" · <span class='{kind}'>{change:+.3f}</span> since pin"
+        self._objective.value = text + "</span>"
+        notice = html.escape(self.notice)
+        self._notice.value = f"<div class='nlme-alert nlme-caption' role='alert'>{notice}</div>" if notice else ""
+
+    def _show_status(self) -> None:
+        self._start.disabled, self._stop.disabled = self.running, not self.running
+        self._take.disabled = self.running or self.result is None
+        self._method.disabled = self.running
+        self._bar.value = self.progress
+        self._bar.bar_style = {
+            "converged": "success",
+            "failed": "danger",
+            "stopped": "warning",
+            "limit": "warning",
+        }.get(self.status, "info")
+        words = html.escape(self.message) or "Ready: drag the sliders, then press Start."
+        alert = " nlme-alert" if self.status in ("failed", "limit") else ""
+        self._status.value = f"<div class='{alert.strip()}' aria-live='polite'>{words}</div>"
+
+    def _show_selection(self) -> None:
+        one = self.selected_ids[0] if len(self.selected_ids) == 1 else None
+        if self._subject.value != one:
+            self._syncing_subject = True
+            self._subject.value = one
+            self._syncing_subject = False
+
+    _syncing_subject = False
+
+    def _subject_chosen(self, change: Any) -> None:
+        if not self._syncing_subject:
+            self.selected_ids = () if change["new"] is None else (change["new"],)
+
+    # ---------------------------------------------------------------------- actions
+
+    def reset(self) -> None:
+        """Move the sliders back to the model's initial values."""
+        self.params = self.model.space.to_dict(self.model.space.initial)
+
+    def start(self) -> Explorer:
+        """Start a fit from the slider values; a running one is left alone."""
+        if self.running:
+            return self
+        try:
+            run = Run.prepare(self.model_now, self.data, self.method, self.seed, dict(self.method_options))
+        except NlmeError as refusal:
+            self.status, self.message = "failed", str(refusal)
+            return self
+        self._began = time.monotonic()
+        self.trace = ()
+        self.progress, self.status, self.message = 0.0, "running", "Starting …"
+        self.running = True  # enables Stop, inside this very callback
+        self.tabs.selected_index = list(self.panels).index("converge")
+        self._job = Job(run, self._iterations, self._ended).start()
+        return self
+
+    def stop(self) -> Explorer:
+        """Ask a running fit to end; what it reached becomes the result."""
+        if self._job is not None and self._job.alive:
+            self.message = "Stopping after the iteration in hand …"
+            self._job.stop()
+        return self
+
+    def wait(self, timeout: float | None = None) -> Explorer:
+        """Wait until the running fit (and any pending look) is done."""
+        if self._job is not None:
+            self._job.wait(timeout)
+        self._latest.wait(timeout)
+        return self
+
+    def _iterations(self, new: Sequence[Any]) -> None:
+        with self.lock:
+            last = new[-1]
+            self.trace = (*self.trace, *new)
+            self.progress = last.progress
+            left = time_left(time.monotonic() - self._began, last.progress)
+            if not (self._job and self._job.stopping):
+                self.message = f"Iteration {last.k}, {last.phase}: OFV {last.ofv:.3f}, {left}."
+
+    def _ended(self, fit: Fit | None, error: str) -> None:
+        with self.lock:
+            if fit is None:
+                self.status, self.message = "failed", error
+            else:
+                self.result = fit
+                self.status = fit.status
+                self.message = f"{fit.message} OFV {fit.ofv:.4f} ({fit.ofv_by}) in {fit.elapsed:.2f} s."
+                self.progress = 1.0 if fit.status == "converged" else self.progress
+                label = f"the {fit.method.upper()} estimates ({fit.status})"
+                self.shown = fit.values
+                self.point = Point(fit.problem, fit.values, fit.etas.T, label)
+            self.running = False
+
+    def take_estimates(self) -> None:
+        """Move the sliders to the estimates of the last fit: thetas, omegas, correlations, sigmas."""
+        if self.result is not None:
+            self.params = {name: float(value) for name, value in self.result.estimates.items()}
+
+    def to_code(self) -> str:
+        """Return a cell that reproduces this exploration: data, model at the slider values, objective."""
+        options = "".join(f", {k}={v!r}" for k, v in self.method_options.items())
+        chosen = f", selected_ids={list(self.selected_ids)!r}" if self.selected_ids else ""
+        return "\n".join(
+            [
+                "import sympy as sp",
+                "import nlmewidgets as nw",
+                "",
+                data_code(self.data),
+                "",
+                model_code(self.model_now),
+                "",
+                f'print(f"OFV {{model.ofv(data, method={self.objective_by!r}):.4f}}")',
+                f"# fit = model.fit(data, method={self.method!r}, seed={self.seed!r}{options})",
+                f"nw.explore(model, data, method={self.method!r}, seed={self.seed!r}{chosen}{options})",
+            ]
+        )
+
+    def _write_code(self) -> None:
+        if self.tabs.selected_index == len(self.panels):
+            try:
+                self._code.value = self.to_code()
+            except NlmeError as refusal:
+                self._code.value = f"# {refusal}"
+
+    def close(self) -> None:
+        """End a running fit and remove the widget."""
+        if self._job is not None:
+            self._job.stop()
+        super().close()
+
+    def _replace_earlier(self) -> None:
+        """End the job of the explorer that this notebook cell made before."""
+        cell = _cell_id()
+        if cell is None:
+            return
+        earlier = _open.get(cell)
+        found = earlier() if earlier is not None else None
+        if found is not None:
+            found.stop()
+        _open[cell] = weakref.ref(self)
+
+
+def _cell_id() -> str | None:
+    """Return the identity of the notebook cell being run, where the front end tells it."""
+    try:
+        from IPython import get_ipython
+    except ModuleNotFoundError:
+        return None
+    shell = get_ipython()
+    parent = getattr(shell, "parent_header", None) or {}
+    found = (parent.get("metadata") or {}).get("cellId")
+    return str(found) if found else None

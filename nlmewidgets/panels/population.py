@@ -1,0 +1,163 @@
+"""All observations with the typical curve, the prediction band and the selected subjects' curves."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from statistics import NormalDist
+from typing import Any, ClassVar
+
+import ipywidgets as ipw
+import numpy as np
+
+from nlmewidgets.diagnostics import individual_curves, population_band, typical_curve
+from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption, legend
+from nlmewidgets.panels.theme import BAND, DATA, FIT, SELECTED
+
+__all__ = ["PopulationPanel"]
+
+_TIMES = 81
+_SIMULATED = 360
+"""Curves simulated for the band; the same random draws at every redraw."""
+
+
+class PopulationPanel(Panel):
+    """The population curve over the data."""
+
+    title = "Population"
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "draw_population": ("shown",),
+        "draw_selected": ("point", "selected_ids"),
+    }
+
+    def build(self) -> None:
+        """Make the figure; observations are drawn once, lines move."""
+        state = self.state
+        data = state.data
+        self.grid_data = data.on_grid(_TIMES)
+        self.grid = state.model.problem(self.grid_data)
+        self.times = self.grid_data.time[:_TIMES]
+        draws = max(1, round(_SIMULATED / self.grid.n_subjects))
+        rng = np.random.default_rng(0)
+        self.normal = _even_normal(rng, self.grid.n_eta, draws, self.grid.n_subjects)
+        # One residual per curve: the quantiles at each time are right, and smooth along it.
+        self.noise = np.repeat(_even_normal(rng, 1, draws, self.grid.n_subjects)[0], _TIMES, axis=1)
+        self.log = ipw.ToggleButton(value=False, description="Log axis", tooltip="Logarithmic observation axis")
+        self.log.layout = ipw.Layout(width="86px")
+        self.log.observe(self._axis, "value")
+        self.text = caption()
+        self.key = legend(
+            ("area", BAND, "90 % of simulated observations"),
+            ("line", FIT, "typical curve"),
+            ("dot", DATA, "observed"),
+            ("line", SELECTED, "selected subject"),
+        )
+        self.box = ipw.VBox()
+        self.root.children = (self.key, self.box, self.log, self.text)
+        self._figure()
+
+    def _figure(self) -> None:
+        data = self.state.data
+        x = Ruler(data.axis_label("TIME", "Time"), "bottom")
+        y = Ruler(data.axis_label("DV", "Observation"), "left", log=self.log.value)
+        x.span(float(self.times[0]), float(self.times[-1]))
+        self.frame = Frame(x, y, height="400px")
+        scales = self.frame.scales
+        self.band = bq.Lines(
+            x=self.times,
+            y=np.zeros((2, _TIMES)),
+            scales=scales,
+            colors=[BAND],
+            stroke_width=0.5,
+            opacities=[0.6, 0.6],
+            fill="between",
+            fill_colors=[BAND],
+            fill_opacities=[0.16],
+        )
+        self.typical = bq.Lines(x=self.times, y=np.zeros(_TIMES), scales=scales, colors=[FIT], stroke_width=2.5)
+        self.picked = bq.Lines(
+            x=self.times, y=np.zeros((1, _TIMES)), scales=scales, colors=[SELECTED], stroke_width=2, visible=False
+        )
+        self.points = bq.Scatter(
+            x=data.time,
+            y=self._plottable(data.dv),
+            scales=scales,
+            colors=[DATA],
+            default_size=18,
+            opacities=[0.75],
+        )
+        self.points.on_element_click(self._clicked)
+        self.picked_points = bq.Scatter(
+            x=data.time[:1], y=data.dv[:1], scales=scales, colors=[SELECTED], default_size=38, visible=False
+        )
+        self.frame.put(self.band, self.typical, self.picked, self.points, self.picked_points)
+        self.box.children = (self.frame.figure,)
+
+    def _axis(self, _: Any) -> None:
+        self._figure()
+        self.draw_population()
+        self.draw_selected()
+
+    def _plottable(self, y: Any) -> Any:
+        return np.where(np.asarray(y) > 0, y, np.nan) if self.log.value else y
+
+    def _clicked(self, _: Any, event: Any) -> None:
+        data = self.state.data
+        self.state.toggle(data.ids[int(data.subject[int(event["data"]["index"])])])
+
+    def draw_population(self) -> None:
+        """Move the typical curve and the band to the values shown."""
+        values = self.state.shown
+        typical = self._plottable(typical_curve(self.grid, values))
+        band = population_band(self.grid, values, self.normal, self.noise, (0.05, 0.95))
+        edges = self._plottable(band.to_numpy().T)
+        self.typical.y = typical
+        self.band.y = edges
+        self._span(edges, typical)
+
+    def draw_selected(self) -> None:
+        """Move the selected subjects' curves, and say what is shown."""
+        point, data = self.state.point, self.state.data
+        chosen = [i for i, label in enumerate(data.ids) if label in self.state.selected_ids]
+        with self.picked.hold_sync(), self.picked_points.hold_sync():
+            self.picked.visible = self.picked_points.visible = bool(chosen)
+            if chosen and point.eta.shape[1] == self.grid.n_subjects:
+                self.picked.y = self._plottable(individual_curves(self.grid, point.values, point.eta)[chosen])
+            if chosen:
+                rows = np.isin(data.subject, chosen)
+                self.picked_points.x, self.picked_points.y = data.time[rows], self._plottable(data.dv[rows])
+        self.text.value = self._words(chosen)
+
+    def _span(self, *curves: Any) -> None:
+        """Fit the observation axis to data and curves; a log axis does not follow curves to zero."""
+        dv = self.state.data.dv
+        seen = dv[dv > 0] if self.log.value else dv
+        low, high = (float(np.nanmin(seen)), float(np.nanmax(seen))) if len(seen) else (0.1, 1.0)
+        for curve in curves:
+            finite = curve[np.isfinite(curve)]
+            if finite.size:
+                high = max(high, float(finite.max()))
+                low = min(low, max(float(finite.min()), 0.1 * low) if self.log.value else float(finite.min()))
+        self.frame.y.span(low, min(high, 1e3 * float(np.nanmax(np.abs(dv)))), sticky=True)
+
+    def _words(self, chosen: list[int]) -> str:
+        state, data = self.state, self.state.data
+        text = f"<span class='soft'>Curves at {html.escape(state.point.label)}."
+        if state.data.dosed.any():
+            text += " The typical curve is averaged over the subjects' doses and covariates."
+        hidden = int((data.dv <= 0).sum()) if self.log.value else 0
+        if hidden:
+            text += f" {hidden} observation{'s' if hidden > 1 else ''} ≤ 0 cannot be shown on a log axis."
+        if chosen:
+            text += " Selected: " + ", ".join(html.escape(str(data.ids[i])) for i in chosen) + "."
+        else:
+            text += " Click an observation to light up its subject everywhere."
+        return text + "</span>"
+
+
+def _even_normal(rng: Any, variables: int, draws: int, subjects: int) -> Any:
+    """Return standard normal draws, each variable stratified: a Latin hypercube, so that few give smooth bands."""
+    count = draws * subjects
+    scores = np.array([NormalDist().inv_cdf((k + 0.5) / count) for k in range(count)])
+    shuffled = [rng.permutation(scores) for _ in range(variables)]
+    return np.reshape(shuffled, (variables, draws, subjects))

@@ -1,0 +1,172 @@
+"""What the panels share: a handful of plain traits, and the problem they are about."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import traitlets as tl
+
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.data import Data
+from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.core.model import Model
+from nlmewidgets.core.parameters import Values
+from nlmewidgets.core.problem import Problem
+from nlmewidgets.fit.live import Look, look
+from nlmewidgets.panels.latest import Latest
+
+__all__ = ["Point", "State"]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """What the panels show: population values with the etas that belong to them.
+
+    Attributes
+    ----------
+    problem : Problem
+    values : Values
+    eta : (etas, subjects) float
+    label : str
+        Where they come from, for captions.
+    """
+
+    problem: Problem
+    values: Values
+    eta: Array
+    label: str
+
+
+_SLOW = 0.03
+"""Seconds: an objective that takes longer is computed beside the sliders, latest value first."""
+
+
+class State(tl.HasTraits):
+    """The state of an exploration; setting a trait is moving the widget.
+
+    Attributes
+    ----------
+    params : dict
+        Slider values by parameter name (omegas and sigmas as SDs).
+    fixed : tuple of str
+        Parameters that a fit keeps.
+    selected_ids : tuple
+        Subjects lit up in every panel.
+    method : str
+    ofv : float
+        Objective at the slider values; NaN while it cannot be computed.
+    pinned : float or None
+        Objective at the last pin.
+    shown : Values
+        The population values the panels show: those of the sliders, or of a finished fit until one moves.
+    point : Point
+        The same with the etas that belong to them, as soon as these are found.
+    running, progress, status, message
+        Of the fit.
+    trace : tuple of Iteration
+        The iterations of the current or last fit.
+    result : Fit or None
+    """
+
+    params = tl.Dict()
+    fixed = tl.Tuple()
+    selected_ids = tl.Tuple()
+    method = tl.Unicode("focei")
+    ofv = tl.Float(float("nan"))
+    pinned = tl.Float(None, allow_none=True)
+    shown = tl.Any()
+    point = tl.Any()
+    running = tl.Bool(False)
+    progress = tl.Float(0.0)
+    status = tl.Unicode("idle")
+    message = tl.Unicode("")
+    notice = tl.Unicode("")
+    trace = tl.Tuple()
+    result = tl.Any(None, allow_none=True)
+
+    def setup(self, model: Model, data: Data) -> None:
+        """Bind the state to a model and data and take the first look."""
+        self.model = model
+        self.data = data
+        self.problem = model.problem(data)
+        self.lock = threading.RLock()
+        self._latest = Latest(self._look, self._looked)
+        self._cost = 0.0
+        self.objective_by = ""
+        space = model.space
+        self.set_trait("fixed", tuple(name for name in space.names if space.is_fixed(name)))
+        self.set_trait("params", space.to_dict(space.initial))
+
+    # ------------------------------------------------------------------ parameters
+
+    @property
+    def values(self) -> Values:
+        """The slider values as theta, Omega, sigma."""
+        return self.model.space.from_dict(self.params)
+
+    @property
+    def model_now(self) -> Model:
+        """The model with the slider values and the fixed flags of the moment."""
+        free = [name for name in self.model.names if name not in self.fixed]
+        return self.model.with_values(dict(self.params)).free(*free).fix(*self.fixed)
+
+    @tl.validate("params")
+    def _valid_params(self, proposal: Any) -> dict[str, float]:
+        given: Mapping[str, float] = proposal["value"]
+        merged = {**self.model.space.to_dict(self.model.space.initial), **(self.params or {})}
+        unknown = [name for name in given if name not in merged]
+        if unknown:
+            raise tl.TraitError(f"There is no parameter '{unknown[0]}'; there are {', '.join(merged)}.")
+        return merged | {name: float(value) for name, value in given.items()}
+
+    @tl.validate("selected_ids")
+    def _valid_selection(self, proposal: Any) -> tuple[Any, ...]:
+        unknown = [i for i in proposal["value"] if i not in self.data.ids]
+        if unknown:
+            raise tl.TraitError(f"ID {unknown[0]!r} is not in the data.")
+        return tuple(dict.fromkeys(proposal["value"]))
+
+    def toggle(self, subject: Any) -> None:
+        """Add a subject to the selection, or take it out."""
+        kept = tuple(i for i in self.selected_ids if i != subject)
+        self.selected_ids = kept if len(kept) < len(self.selected_ids) else (*kept, subject)
+
+    def pin(self) -> None:
+        """Remember the objective of the moment; changes are counted from it."""
+        self.pinned = self.ofv if np.isfinite(self.ofv) else None
+
+    # ---------------------------------------------------------------------- looks
+
+    @tl.observe("params", "method")
+    def _moved(self, _: Any) -> None:
+        if not self.params:  # not set up yet
+            return
+        try:
+            values = self.values
+        except NlmeError as error:
+            self.ofv, self.notice = float("nan"), str(error)
+            return
+        self.shown = values  # population curves need not wait for the etas
+        if self._cost > _SLOW:
+            self._latest.put(values)
+            return
+        began = time.perf_counter()
+        self._looked(self._look(values))
+        self._cost = time.perf_counter() - began
+
+    def _look(self, values: Values) -> Look:
+        return look(self.problem, values, self.method)
+
+    def _looked(self, seen: Look) -> None:
+        with self.lock:
+            other = self.objective_by not in ("", seen.by)
+            self.objective_by = seen.by
+            self.point = Point(self.problem, seen.values, seen.eta, "the slider values")
+            self.ofv, self.notice = seen.ofv, seen.message
+            if other:
+                self.pin()  # objectives of different methods are not comparable: count from here

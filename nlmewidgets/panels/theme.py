@@ -1,0 +1,71 @@
+"""Colours and spacing that follow JupyterLab's light and dark themes."""
+
+from __future__ import annotations
+
+import ipywidgets as ipw
+
+__all__ = ["BAND", "DATA", "FIT", "MUTED", "SELECTED", "SERIES", "style"]
+
+DATA = "var(--nlme-data)"
+FIT = "var(--nlme-fit)"
+BAND = "var(--nlme-fit)"
+SELECTED = "var(--nlme-selected)"
+TREND = "var(--nlme-trend)"
+WARN = "var(--nlme-warn)"
+MUTED = "var(--nlme-muted)"
+SERIES = (FIT, SELECTED, TREND, WARN)
+
+# Okabe & Ito's colour-blind-safe palette; the lighter members on dark ground.
+_CSS = """
+:root {
+  --nlme-data: #4d4d4d; --nlme-fit: #0072b2; --nlme-selected: #d55e00; --nlme-trend: #007a5a;
+  --nlme-warn: #b3476f; --nlme-muted: #8a8a8a;
+}
+body[data-jp-theme-light="false"] {
+  --nlme-data: #c8c8c8; --nlme-fit: #56b4e9; --nlme-selected: #f0a02c; --nlme-trend: #35c79c;
+  --nlme-warn: #e59ac0; --nlme-muted: #8f8f8f;
+}
+.nlme { --bq-axislabel-fill: var(--jp-ui-font-color1, #222); --bq-mainheading-fill: var(--jp-ui-font-color1, #222);
+        --bq-axis-tick-text-font: 11px sans-serif; font-family: var(--jp-ui-font-family, sans-serif);
+        color: var(--jp-ui-font-color1, #222); }
+.nlme .bqplot text.axislabel { font-size: 12px; fill: var(--jp-ui-font-color1, #222); }
+.nlme .bqplot text.mainheading { font-size: 13px; font-weight: 600; fill: var(--jp-ui-font-color1, #222); }
+.nlme .bqplot .axis text, .nlme .bqplot .legendtext { fill: var(--jp-ui-font-color1, #222) !important; }
+.nlme .bqplot .axis path, .nlme .bqplot .axis line { stroke: var(--jp-ui-font-color3, #999); }
+.nlme h3 { margin: 2px 0 4px; font-size: 14px; font-weight: 600; line-height: 1.3; }
+.nlme h4 { margin: 8px 0 2px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, #555);
+           text-transform: none; line-height: 1.3; }
+.nlme .nlme-figures { display: flex; }
+.nlme-caption { font-size: 12px; line-height: 1.45; color: var(--jp-ui-font-color1, #222); max-width: 760px; }
+.nlme-caption .soft { color: var(--jp-ui-font-color2, #555); }
+.nlme-caption .widget-html-content, .nlme-caption.widget-html > .widget-html-content,
+.nlme .nlme-legend .widget-html-content { line-height: 1.45; }
+.nlme-legend { font-size: 12px; }
+.nlme-key { display: inline-flex; align-items: center; margin: 0 16px 0 4px;
+           color: var(--jp-ui-font-color1, #222); }
+.nlme-line, .nlme-dashed, .nlme-area, .nlme-dot { display: inline-block; margin-right: 6px; }
+.nlme-line { width: 20px; border-top: 3px solid currentColor; }
+.nlme-dashed { width: 20px; border-top: 2px dashed currentColor; }
+.nlme-area { width: 20px; height: 10px; background: currentColor; opacity: 0.3; }
+.nlme-dot { width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
+.nlme-number { font-size: 22px; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.nlme-delta { font-size: 14px; font-variant-numeric: tabular-nums; }
+.nlme-better { color: var(--nlme-trend); }
+.nlme-worse { color: var(--nlme-selected); }
+.nlme-alert { border-left: 3px solid var(--nlme-selected); padding: 2px 8px; }
+.nlme-empty { padding: 36px 12px; color: var(--jp-ui-font-color2, #555); font-size: 13px; text-align: center; }
+.nlme-badge { border-radius: 3px; padding: 0 5px; font-size: 11px; border: 1px solid currentColor;
+           white-space: nowrap; }
+.nlme .nlme-code textarea { box-sizing: border-box; width: 100%;
+           font-family: var(--jp-code-font-family, monospace); font-size: 12px; line-height: 1.4; }
+.nlme .nlme-picked { outline: 2px solid var(--nlme-selected); outline-offset: -2px; }
+.nlme .widget-toggle-button, .nlme .widget-button { min-width: 0; }
+.nlme .nlme-parameter .widget-label { min-width: 96px; width: 96px; text-align: left; }
+"""
+
+
+def style() -> ipw.HTML:
+    """Return the style sheet as a widget without extent."""
+    widget = ipw.HTML(f"<style>{_CSS}</style>")
+    widget.layout.display = "contents"
+    return widget

@@ -1,0 +1,205 @@
+"""The environment as a person meets it: keys, clicks, threads, themes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+SETUP = """\
+import nlmewidgets as nw
+data = nw.datasets.load("theophylline")
+model = nw.library.oral_1cpt(
+    ka=nw.LogNormal(1.5, sd=0.6), CL=nw.LogNormal(2.8, sd=0.3), V=nw.LogNormal(32.0, sd=0.2),
+    residual=nw.Combined(additive=0.3, proportional=0.1), name="Theophylline",
+)
+explorer = nw.explore(model, data)
+explorer
+"""
+
+PATHS = "[...document.querySelectorAll('.nlme .bqplot path.line')].map(p => p.getAttribute('d')).join('|')"
+
+
+def button(notebook, name: str):
+    return notebook.page.locator(".nlme").first.get_by_role("button", name=name)
+
+
+def objective(notebook) -> str:
+    return notebook.page.locator(".nlme-number").first.inner_text()
+
+
+def test_a_key_on_a_slider_moves_curve_objective_and_number(open_notebook) -> None:
+    notebook = open_notebook(SETUP)
+    page = notebook.page
+    before, paths = objective(notebook), page.evaluate(f"() => {PATHS}")
+    handle = page.locator(".nlme .noUi-handle").nth(1)
+    handle.focus()
+    for _ in range(5):
+        handle.press("ArrowRight")
+    notebook.wait_for(f"{PATHS} !== {paths!r}")
+    notebook.settle()
+    assert objective(notebook) != before
+    shown = page.locator(".nlme .nlme-parameter input").nth(1).input_value()
+    assert shown == notebook.execute("print(f\"{explorer.params['CL']:.5g}\")").strip()
+    assert float(shown) > 2.8
+    assert "since pin" in notebook.text()
+
+
+def test_looking_at_the_sliders_changes_nothing(open_notebook) -> None:
+    # A front end may round what it shows and send it back, even late, after the next cell has run:
+    # the estimates must survive both.
+    notebook = open_notebook(SETUP, "explorer.start().wait(); explorer.take_estimates()")
+    notebook.settle()
+    same = "print(explorer.params == {k: float(v) for k, v in explorer.result.estimates.items()})"
+    assert notebook.execute(same).strip() == "True"
+
+
+def test_a_number_can_be_typed(open_notebook) -> None:
+    notebook = open_notebook(SETUP)
+    field = notebook.page.locator(".nlme .nlme-parameter input").nth(2)
+    field.fill("27.5")
+    field.press("Enter")
+    notebook.settle()
+    assert notebook.execute("print(explorer.params['V'])").strip() == "27.5"
+
+
+def test_a_fit_is_watched_stopped_and_taken_over_while_sliders_answer(open_notebook) -> None:
+    notebook = open_notebook(SETUP, "explorer.method_options = {'explore': 200_000}")
+    page = notebook.page
+    page.get_by_label("Method").select_option(label="SAEM")
+    button(notebook, "Start").click()
+    notebook.wait_for("/Iteration \\d{2,}/.test(document.querySelector('.nlme').innerText)")
+    before = objective(notebook)
+    page.locator(".nlme .noUi-handle").nth(1).press("ArrowRight")
+    notebook.wait_for(f"document.querySelector('.nlme-number').innerText !== {before!r}")
+    assert notebook.execute("print(explorer.running)").strip() == "True"
+    button(notebook, "Stop").click()
+    notebook.wait_for("document.querySelector('.nlme').innerText.includes('Stopped by the user')", 10_000)
+    notebook.settle()
+    assert notebook.execute("print(explorer.result.status, explorer.result.table().notna().all().all())") == (
+        "stopped True\n"
+    )
+    button(notebook, "Take estimates").click()
+    notebook.settle()
+    assert notebook.execute("print(explorer.params['CL'] == explorer.result.theta['CL'])").strip() == "True"
+
+
+def test_double_clicks_on_start_make_one_run(open_notebook) -> None:
+    notebook = open_notebook(SETUP)
+    notebook.page.get_by_label("Method").select_option(label="SAEM")
+    button(notebook, "Start").dblclick(force=True)
+    notebook.wait_for("document.querySelector('.nlme').innerText.includes('Completed 300')", 60_000)
+    notebook.settle()
+    assert notebook.execute("print([it.k for it in explorer.trace] == list(range(401)))").strip() == "True"
+
+
+def test_clicking_a_point_lights_its_subject_up(open_notebook) -> None:
+    notebook = open_notebook(SETUP)
+    notebook.page.get_by_role("tab", name="Covariates").click()
+    notebook.settle()
+    notebook.page.locator(".nlme .bqplot .dot_grp path.element:visible, .nlme .bqplot .element:visible").first.click()
+    notebook.settle()
+    chosen = notebook.execute("print(explorer.selected_ids)").strip()
+    assert re.fullmatch(r"\(\d+,\)", chosen)
+    notebook.page.get_by_role("tab", name="Individuals").click()
+    notebook.wait_for("document.querySelectorAll('.nlme .nlme-picked').length === 1")
+
+
+def test_the_exported_cell_prints_the_objective_on_the_screen(open_notebook) -> None:
+    notebook = open_notebook(SETUP)
+    notebook.page.locator(".nlme .noUi-handle").first.press("ArrowRight")
+    notebook.page.get_by_role("tab", name="Code").click()
+    notebook.settle()
+    code = notebook.page.locator(".nlme-code textarea").input_value()
+    shown = objective(notebook)
+    fresh = open_notebook(code)
+    printed = fresh.page.locator(".jp-OutputArea-output pre").first.inner_text()
+    assert printed.strip().startswith(f"OFV {float(shown):.3f}")
+    assert objective(fresh) == shown
+
+
+def test_a_notebook_restarted_and_run_again_leaves_no_job_behind(open_notebook) -> None:
+    notebook = open_notebook(SETUP, "explorer.method = 'saem'; explorer.method_options = {'explore': 200_000}")
+    notebook.execute("explorer.start()")
+    notebook.run()  # every cell again, while the first explorer's fit is running
+    notebook.settle()
+    alive = "import threading; print([t.name for t in threading.enumerate() if t.name.startswith('nlmewidgets')])"
+    notebook.page.wait_for_timeout(500)
+    assert notebook.execute(alive).strip() == "[]"
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_every_panel_is_readable_in_both_themes(open_notebook, pictures, theme) -> None:
+    notebook = open_notebook(SETUP)
+    page = notebook.page
+    notebook.theme(theme)
+    short = "dark" if "Dark" in theme else "light"
+    notebook.execute("explorer.method = 'saem'; explorer.start().wait(); explorer.selected_ids = (5,)")
+    for tab in ("Population", "Individuals", "Convergence", "Covariates", "Shrinkage", "Code"):
+        page.get_by_role("tab", name=tab).click()
+        notebook.settle()
+        page.locator(".nlme").first.screenshot(path=pictures / f"{tab.split()[0].lower()}-{short}.png")
+        assert unreadable(page) == []
+        assert clipped(page) == []
+        labels = page.locator(".nlme .bqplot:visible text.axislabel").all_text_contents()
+        assert tab == "Code" or any(labels)
+
+
+def unreadable(page) -> list[str]:
+    """Return texts whose contrast with the page is below 3 : 1 (WCAG's limit for large text and graphics)."""
+    return page.evaluate(
+        """() => {
+            const rgb = c => (c.match(/[\\d.]+/g) || []).map(Number);
+            const luminance = c => {
+                const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+                const [r, g, b] = rgb(c).map(v => linear(v / 255));
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
+            const ground = el => {
+                for (let e = el; e; e = e.parentElement) {
+                    const c = getComputedStyle(e).backgroundColor;
+                    if (rgb(c).length === 3 || rgb(c)[3] > 0.5) return c;
+                }
+                return 'rgb(255, 255, 255)';
+            };
+            const out = [];
+            const shown = '.nlme text, .nlme .nlme-caption *, .nlme h3, .nlme h4, .nlme label';
+            for (const el of document.querySelectorAll(shown)) {
+                if (!el.getClientRects().length || !el.textContent.trim() || el.closest(':disabled')) continue;
+                const style = getComputedStyle(el);
+                const ink = el instanceof SVGElement ? style.fill : style.color;
+                if (rgb(ink).length < 3) continue;
+                const [a, b] = [luminance(ink), luminance(ground(el))].sort((x, y) => y - x);
+                const what = el.textContent.trim().slice(0, 40);
+                if ((a + 0.05) / (b + 0.05) < 3) out.push(what + ' ' + ink + ' on ' + ground(el));
+            }
+            return out;
+        }"""
+    )
+
+
+def clipped(page) -> list[str]:
+    """Return texts that do not fit into their boxes, and axis labels that overlap each other in a figure."""
+    return page.evaluate(
+        """() => {
+            const out = [];
+            const boxed = '.nlme .widget-label, .nlme .lm-TabBar-tabLabel, .nlme button, .nlme h3, .nlme h4, '
+                + '.nlme .nlme-caption';
+            for (const el of document.querySelectorAll(boxed)) {
+                if (!el.getClientRects().length) continue;
+                if (el.scrollWidth > el.clientWidth + 1) out.push('clipped: ' + el.textContent.trim().slice(0, 50));
+            }
+            for (const figure of document.querySelectorAll('.nlme .bqplot')) {
+                if (!figure.getClientRects().length) continue;
+                const boxes = [...figure.querySelectorAll('.axis .tick text, text.axislabel, text.mainheading')]
+                    .filter(t => t.textContent.trim()).map(t => [t.textContent, t.getBoundingClientRect()]);
+                for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) {
+                    const [s, a] = boxes[i], [t, b] = boxes[j];
+                    const w = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                    const h = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                    if (w > 2 && h > 3) out.push('overlap: ' + s + ' / ' + t);
+                }
+            }
+            return out;
+        }"""
+    )

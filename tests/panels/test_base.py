@@ -1,0 +1,57 @@
+"""Rulers: round ticks inside the domain, and a domain that does not jitter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from nlmewidgets.panels.base import Ruler, _log_ticks, _round_ticks
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(3, 8))
+def test_ticks_are_round_inside_the_domain_and_neither_too_few_nor_too_many(low, width, count) -> None:
+    # A domain far narrower than its distance from zero has no digits left for its ticks.
+    assume(width > 1e-4 * abs(low))
+    values, decimals = _round_ticks(low, low + width, count)
+    assert 1 <= len(values) <= count + 2
+    rounding = 1e-9 * width
+    assert (values >= low - rounding).all()
+    assert (values <= low + width + rounding).all()
+    if len(values) > 1:
+        step = values[1] - values[0]
+        mantissa = step / 10 ** np.floor(np.log10(step) + 1e-9)
+        assert mantissa == pytest.approx(round(mantissa), rel=1e-4)
+        assert round(step, decimals) == pytest.approx(step, rel=1e-6)
+
+
+def test_log_ticks_are_one_two_five() -> None:
+    assert _log_ticks(-1.0, 1.0) == pytest.approx([0.1, 0.2, 0.5, 1, 2, 5, 10])
+
+
+def test_a_sticky_domain_grows_at_once_and_shrinks_late() -> None:
+    ruler = Ruler("DV (mg/L)", "left")
+    ruler.span(0, 10)
+    top = ruler.scale.max
+    ruler.span(0, 9, sticky=True)
+    assert ruler.scale.max == top
+    ruler.span(0, 12, sticky=True)
+    assert ruler.scale.max > top
+    ruler.span(0, 3, sticky=True)
+    assert ruler.scale.max < top
+
+
+@pytest.mark.parametrize("domain", [(float("nan"), 1.0), (0.0, float("inf"))])
+def test_a_domain_that_is_not_finite_is_ignored(domain) -> None:
+    ruler = Ruler("", "bottom")
+    ruler.span(0, 10)
+    before = (ruler.scale.min, ruler.scale.max)
+    ruler.span(*domain)
+    assert (ruler.scale.min, ruler.scale.max) == before
+
+
+def test_a_constant_gets_a_domain_around_it() -> None:
+    ruler = Ruler("", "left")
+    ruler.span(5.0, 5.0)
+    assert ruler.scale.min < 5.0 < ruler.scale.max
