@@ -43,11 +43,13 @@ check: $(VENV)/.test
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
-benchmark: $(VENV)/.test
+benchmark: $(VENV)/.test browser
 	@$(BIN)/python benchmarks/theophylline.py
+	@$(BIN)/python benchmarks/latency.py
 
 screenshots: $(VENV)/.test browser
-	@$(BIN)/python docs/screenshots.py
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k readable
+	@cd docs/images && rm -f code-light.png convergence-dark.png covariates-dark.png individuals-dark.png population-dark.png shrinkage-dark.png && ls
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache test-artifacts

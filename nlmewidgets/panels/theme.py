@@ -41,7 +41,7 @@ body[data-jp-theme-light="false"] {
 .nlme-caption .widget-html-content, .nlme-caption.widget-html > .widget-html-content,
 .nlme .nlme-legend .widget-html-content { line-height: 1.45; }
 .nlme-legend { font-size: 12px; }
-.nlme-key { display: inline-flex; align-items: center; margin: 0 16px 0 4px;
+.nlme-key { display: inline-flex; align-items: center; vertical-align: middle; margin: 0 16px 0 4px;
            color: var(--jp-ui-font-color1, #222); }
 .nlme-line, .nlme-dashed, .nlme-area, .nlme-dot { display: inline-block; margin-right: 6px; }
 .nlme-line { width: 20px; border-top: 3px solid currentColor; }
