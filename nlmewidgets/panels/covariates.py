@@ -153,7 +153,7 @@ class CovariatesPanel(Panel):
             ]  # fmt: skip
             xs += [p[0] for p in path]
             ys += [p[1] for p in path]
-        return xs, ys
+        return xs[:-1], ys[:-1]  # bqplot puts a curve's label at its last point, which must be one
 
     def _words(self, eta: str, summary: Any) -> str:
         if self.categorical:

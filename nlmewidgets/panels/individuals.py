@@ -111,8 +111,10 @@ class IndividualsPanel(Panel):
         subjects = self._subjects()
         shared = self._reach(subjects, curves, typical) if self.same.value else None
         for place, subject in zip(self.places, subjects, strict=False):
-            place["own"].y = curves[subject]
-            place["typical"].y = typical[subject]
+            for mark, curve in ((place["own"], curves[subject]), (place["typical"], typical[subject])):
+                mark.visible = bool(np.isfinite(curve).all())
+                if mark.visible:
+                    mark.y = curve
             place["frame"].y.span(*(shared or self._reach([subject], curves, typical)), sticky=True)
             figure = place["frame"].figure
             mark = figure.add_class if data.ids[subject] in self.state.selected_ids else figure.remove_class

@@ -65,7 +65,7 @@ class PopulationPanel(Panel):
         scales = self.frame.scales
         self.band = bq.Lines(
             x=self.times,
-            y=np.zeros((2, _TIMES)),
+            y=np.ones((2, _TIMES)),
             scales=scales,
             colors=[BAND],
             stroke_width=0.5,
@@ -74,13 +74,14 @@ class PopulationPanel(Panel):
             fill_colors=[BAND],
             fill_opacities=[0.16],
         )
-        self.typical = bq.Lines(x=self.times, y=np.zeros(_TIMES), scales=scales, colors=[FIT], stroke_width=2.5)
+        self.typical = bq.Lines(x=self.times, y=np.ones(_TIMES), scales=scales, colors=[FIT], stroke_width=2.5)
         self.picked = bq.Lines(
-            x=self.times, y=np.zeros((1, _TIMES)), scales=scales, colors=[SELECTED], stroke_width=2, visible=False
+            x=self.times, y=np.ones((1, _TIMES)), scales=scales, colors=[SELECTED], stroke_width=2, visible=False
         )
+        self.rows = np.flatnonzero(data.dv > 0) if self.log.value else np.arange(data.n_obs)
         self.points = bq.Scatter(
-            x=data.time,
-            y=self._plottable(data.dv),
+            x=data.time[self.rows],
+            y=data.dv[self.rows],
             scales=scales,
             colors=[DATA],
             default_size=18,
@@ -88,7 +89,7 @@ class PopulationPanel(Panel):
         )
         self.points.on_element_click(self._clicked)
         self.picked_points = bq.Scatter(
-            x=data.time[:1], y=data.dv[:1], scales=scales, colors=[SELECTED], default_size=38, visible=False
+            x=self.times[:1], y=np.ones(1), scales=scales, colors=[SELECTED], default_size=38, visible=False
         )
         self.frame.put(self.band, self.typical, self.picked, self.points, self.picked_points)
         self.box.children = (self.frame.figure,)
@@ -98,47 +99,59 @@ class PopulationPanel(Panel):
         self.draw_population()
         self.draw_selected()
 
-    def _plottable(self, y: Any) -> Any:
-        return np.where(np.asarray(y) > 0, y, np.nan) if self.log.value else y
+    def _line(self, y: Any) -> Any:
+        """Return a curve as it can be drawn: on a log axis what is not positive runs along the bottom."""
+        return np.where(np.asarray(y) > self._bottom, y, self._bottom) if self.log.value else y
+
+    @property
+    def _bottom(self) -> float:
+        """The lowest value of the log axis: a little below the smallest positive observation."""
+        seen = self.state.data.dv[self.state.data.dv > 0]
+        return 0.5 * float(seen.min()) if len(seen) else 0.1
 
     def _clicked(self, _: Any, event: Any) -> None:
         data = self.state.data
-        self.state.toggle(data.ids[int(data.subject[int(event["data"]["index"])])])
+        self.state.toggle(data.ids[int(data.subject[self.rows[int(event["data"]["index"])]])])
 
     def draw_population(self) -> None:
-        """Move the typical curve and the band to the values shown."""
+        """Move the typical curve and the band to the values shown; hide them where there are none."""
         values = self.state.shown
-        typical = self._plottable(typical_curve(self.grid, values))
-        band = population_band(self.grid, values, self.normal, self.noise, (0.05, 0.95))
-        edges = self._plottable(band.to_numpy().T)
-        self.typical.y = typical
-        self.band.y = edges
-        self._span(edges, typical)
+        typical = typical_curve(self.grid, values)
+        edges = population_band(self.grid, values, self.normal, self.noise, (0.05, 0.95)).to_numpy().T
+        good = bool(np.isfinite(typical).all() and np.isfinite(edges).all())
+        self.typical.visible = self.band.visible = good
+        if good:
+            self.typical.y = self._line(typical)
+            self.band.y = self._line(edges)
+        self._span(typical, edges) if good else self._span()
 
     def draw_selected(self) -> None:
         """Move the selected subjects' curves, and say what is shown."""
         point, data = self.state.point, self.state.data
         chosen = [i for i, label in enumerate(data.ids) if label in self.state.selected_ids]
+        rows = self.rows[np.isin(data.subject[self.rows], chosen)]
+        own = None
+        if chosen and point.eta.shape[1] == self.grid.n_subjects:
+            own = individual_curves(self.grid, point.values, point.eta)[chosen]
+            own = self._line(own) if np.isfinite(own).all() else None
         with self.picked.hold_sync(), self.picked_points.hold_sync():
-            self.picked.visible = self.picked_points.visible = bool(chosen)
-            if chosen and point.eta.shape[1] == self.grid.n_subjects:
-                self.picked.y = self._plottable(individual_curves(self.grid, point.values, point.eta)[chosen])
-            if chosen:
-                rows = np.isin(data.subject, chosen)
-                self.picked_points.x, self.picked_points.y = data.time[rows], self._plottable(data.dv[rows])
+            if own is not None:
+                self.picked.y = own
+            if len(rows):
+                self.picked_points.x, self.picked_points.y = data.time[rows], data.dv[rows]
+            self.picked.visible, self.picked_points.visible = own is not None, bool(len(rows))
         self.text.value = self._words(chosen)
 
     def _span(self, *curves: Any) -> None:
-        """Fit the observation axis to data and curves; a log axis does not follow curves to zero."""
-        dv = self.state.data.dv
-        seen = dv[dv > 0] if self.log.value else dv
-        low, high = (float(np.nanmin(seen)), float(np.nanmax(seen))) if len(seen) else (0.1, 1.0)
-        for curve in curves:
-            finite = curve[np.isfinite(curve)]
-            if finite.size:
-                high = max(high, float(finite.max()))
-                low = min(low, max(float(finite.min()), 0.1 * low) if self.log.value else float(finite.min()))
-        self.frame.y.span(low, min(high, 1e3 * float(np.nanmax(np.abs(dv)))), sticky=True)
+        """Fit the observation axis to data and curves."""
+        seen = [self.state.data.dv[self.rows], *(self._line(c).ravel() for c in curves)]
+        every = np.concatenate(seen)
+        if not len(every):
+            return
+        low, high = (self._bottom if self.log.value else float(every.min())), float(every.max())
+        # A curve gone astray must not flatten the data into a line.
+        most = 20.0 * float(np.abs(self.state.data.dv).max(initial=0.0)) or high
+        self.frame.y.span(max(low, -most), min(high, most), sticky=True)
 
     def _words(self, chosen: list[int]) -> str:
         state, data = self.state, self.state.data

@@ -284,8 +284,23 @@ def test_the_log_axis_hides_what_it_cannot_show_and_says_so(explorer) -> None:
     panel.log.value = True
     hidden = int((explorer.data.dv <= 0).sum())
     assert hidden > 0
-    assert int(np.isnan(panel.points.y).sum()) == hidden
+    assert len(panel.points.y) == explorer.data.n_obs - hidden
+    assert (panel.points.y > 0).all()
+    assert (panel.band.y > 0).all()
     assert f"{hidden} observations ≤ 0" in panel.text.value
+    panel._clicked(None, {"data": {"index": 0}})  # the first one shown, not the first of all
+    first = int(np.flatnonzero(explorer.data.dv > 0)[0])
+    assert explorer.selected_ids == (explorer.data.ids[explorer.data.subject[first]],)
+
+
+def test_curves_that_cannot_be_computed_are_hidden_not_drawn_as_nothing(explorer) -> None:
+    panel = explorer.panels["population"]
+    explorer.params = {"V": 1e-300, "CL": 1e300}
+    assert not panel.typical.visible
+    assert not panel.band.visible
+    explorer.reset()
+    assert panel.typical.visible
+    assert np.isfinite(panel.band.y).all()
 
 
 def test_a_category_gets_a_box_per_level_and_a_number_a_trend(explore, model, data) -> None:
@@ -300,7 +315,7 @@ def test_a_category_gets_a_box_per_level_and_a_number_a_trend(explore, model, da
     panel.choice.value = "SEX"
     assert panel.levels == ["F", "M"]
     broken = np.isnan(panel.places["eta_CL"]["lines"].x)
-    assert broken.sum() == 4  # two strokes, box and median, for each of two levels
+    assert broken.sum() == 3  # box and median of each of two levels: four strokes, three gaps between them
     assert "medians F" in panel.text.value
 
 
