@@ -203,3 +203,41 @@ def clipped(page) -> list[str]:
             return out;
         }"""
     )
+
+
+UNUSUAL = """\
+import numpy as np
+import pandas as pd
+import sympy as sp
+import nlmewidgets as nw
+shipped = nw.datasets.load("theophylline")
+records = pd.concat([shipped.records.assign(ID=shipped.records["ID"] + 100 * k) for k in range(3)], ignore_index=True)
+records["SEX"] = np.where(records["ID"] % 2 == 0, "female", "male")
+data = nw.Data.from_frame(records, units=shipped.units)
+model = nw.library.oral_1cpt(
+    ka=nw.LogNormal(1.5, sd=0.6), V=nw.LogNormal(32.0, sd=0.2), residual=nw.Additive(6.0), correlation={("CL", "V"): 0.3},
+    CL=nw.LogNormal(2.8, sd=0.3, effect=nw.theta("b_CL_WT", 0.75) * sp.log(nw.covariate("WT") / 70)),
+)
+explorer = nw.explore(model, data, method="fo")
+explorer
+"""
+
+
+def test_categories_pages_log_axes_and_failures_are_drawn_without_an_error(open_notebook, pictures) -> None:
+    notebook = open_notebook(UNUSUAL)
+    states = {
+        "boxes": "explorer.tabs.selected_index = 3; explorer.panels['covariates'].choice.value = 'SEX'",
+        "several-selected": "explorer.selected_ids = (5, 106)",
+        "second-page": "explorer.tabs.selected_index = 1; explorer.panels['individuals'].page.value = 2",
+        "log-axis": "explorer.tabs.selected_index = 0; explorer.panels['population'].log.value = True",
+        "not-a-number": "explorer.params = {'V': 1e-300, 'CL': 1e300}",
+        "failed": "explorer.start().wait()",
+        "recovered": "explorer.reset()",
+    }
+    for name, code in states.items():
+        notebook.execute(code)
+        notebook.settle()
+        notebook.page.locator(".nlme").first.screenshot(path=pictures / f"state-{name}.png")
+        assert clipped(notebook.page) == []
+    assert "Ready" not in notebook.text()
+    assert "not a number" not in notebook.text()
