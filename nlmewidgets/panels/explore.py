@@ -151,7 +151,7 @@ class Explorer(State, ipw.VBox):
         pin.layout = ipw.Layout(width="64px")
         pin.on_click(lambda _: self.pin())
         self._subject = ipw.Dropdown(
-            options=[("none", None), *((str(i), i) for i in self.data.ids)],
+            options=self._subject_choices(),
             description="Subject",
             style={"description_width": "56px"},
             layout=ipw.Layout(width="170px"),
@@ -238,18 +238,28 @@ class Explorer(State, ipw.VBox):
         alert = " nlme-alert" if self.status in ("failed", "limit") else ""
         self._status.value = f"<div class='{alert.strip()}' aria-live='polite'>{words}</div>"
 
+    def _subject_choices(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return what can be selected: nobody, each subject, and the present selection if it is of several."""
+        choices: list[tuple[str, tuple[Any, ...]]] = [("none", ()), *((str(i), (i,)) for i in self.data.ids)]
+        if len(self.selected_ids) > 1:
+            choices.append((f"{len(self.selected_ids)} selected", self.selected_ids))
+        return choices
+
     def _show_selection(self) -> None:
-        one = self.selected_ids[0] if len(self.selected_ids) == 1 else None
-        if self._subject.value != one:
-            self._syncing_subject = True
-            self._subject.value = one
+        if self._subject.value == self.selected_ids:
+            return
+        self._syncing_subject = True
+        try:
+            self._subject.options = self._subject_choices()
+            self._subject.value = self.selected_ids
+        finally:
             self._syncing_subject = False
 
     _syncing_subject = False
 
     def _subject_chosen(self, change: Any) -> None:
         if not self._syncing_subject:
-            self.selected_ids = () if change["new"] is None else (change["new"],)
+            self.selected_ids = change["new"]
 
     # ---------------------------------------------------------------------- actions
 

@@ -215,7 +215,8 @@ records = pd.concat([shipped.records.assign(ID=shipped.records["ID"] + 100 * k) 
 records["SEX"] = np.where(records["ID"] % 2 == 0, "female", "male")
 data = nw.Data.from_frame(records, units=shipped.units)
 model = nw.library.oral_1cpt(
-    ka=nw.LogNormal(1.5, sd=0.6), V=nw.LogNormal(32.0, sd=0.2), residual=nw.Additive(6.0), correlation={("CL", "V"): 0.3},
+    ka=nw.LogNormal(1.5, sd=0.6), V=nw.LogNormal(32.0, sd=0.2), residual=nw.Additive(6.0),
+    correlation={("CL", "V"): 0.3},
     CL=nw.LogNormal(2.8, sd=0.3, effect=nw.theta("b_CL_WT", 0.75) * sp.log(nw.covariate("WT") / 70)),
 )
 explorer = nw.explore(model, data, method="fo")
