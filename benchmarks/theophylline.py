@@ -1,9 +1,9 @@
 """How long things take, as ratios to one plain evaluation of the data: ``python benchmarks/theophylline.py``.
 
 The unit is one call of the model's prediction and its derivatives along ka, CL and V for all 132 theophylline
-observations, made by ``sympy.lambdify(..., modules="numpy", cse=True)``: what any program must compute at the very least,
-once per evaluation of the objective.  Units and fits are timed in turn, in rounds, and medians are reported, so a machine
-that drifts changes both.
+observations, made by ``sympy.lambdify(..., "numpy", cse=True)``: what any program must compute at the very least,
+once per evaluation of the objective.  Units and fits are timed in turn, in rounds, and medians are reported, so a
+machine that drifts changes both.
 """
 
 from __future__ import annotations

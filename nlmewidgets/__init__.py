@@ -15,7 +15,7 @@ from nlmewidgets.core.distributions import LogitNormal, LogNormal, Normal
 from nlmewidgets.core.errors import DataError, MethodError, ModelError, NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.problem import Problem
-from nlmewidgets.core.special import ExpMix, expit
+from nlmewidgets.core.special import ExpMix, expit, ndtr
 from nlmewidgets.core.symbols import covariate, dose, eta, f, sigma, theta, time
 from nlmewidgets.fit import Fit, fit_async, load_fit, stream
 from nlmewidgets.library.residual import Additive, Combined, Combined1, Proportional
@@ -56,6 +56,7 @@ __all__ = [
     "library",
     "load_fit",
     "methods",
+    "ndtr",
     "sigma",
     "stream",
     "theta",

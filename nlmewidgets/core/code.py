@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 import sympy as sp
 
 from nlmewidgets.core import symbols as role
@@ -37,12 +38,17 @@ class _Printer(TextPrinter):
         return f"sp.Rational({expr.p}, {expr.q})"
 
     def _print_Function(self, expr: sp.Function) -> str:
-        return f"sp.{type(expr).__name__}({', '.join(self._print(a) for a in expr.args)})"
+        name = type(expr).__name__
+        home = "nw" if type(expr).__module__.startswith("nlmewidgets") else "sp"
+        return f"{home}.{name}({', '.join(self._print(a) for a in expr.args)})"
 
     _print_Max = _print_Min = _print_Piecewise = _print_exp = _print_Function
 
     def _print_ExprCondPair(self, expr: Any) -> str:
         return f"({self._print(expr.args[0])}, {self._print(expr.args[1])})"
+
+    def _print_Relational(self, expr: Any) -> str:
+        return f"sp.{type(expr).__name__}({self._print(expr.lhs)}, {self._print(expr.rhs)})"
 
     def _print_BooleanTrue(self, expr: Any) -> str:
         return "True"
@@ -50,6 +56,8 @@ class _Printer(TextPrinter):
     def _print_Pow(self, expr: sp.Pow, rational: bool = False) -> str:
         if expr.exp is sp.S.Half:
             return f"sp.sqrt({self._print(expr.base)})"
+        if expr.exp == -sp.S.Half:
+            return f"1/sp.sqrt({self._print(expr.base)})"
         return str(super()._print_Pow(expr, rational))
 
     def _print_Exp1(self, expr: Any) -> str:
@@ -104,6 +112,9 @@ def model_code(model: Model, variable: str = "model") -> str:
             sd = numbers[space.omega_names[space.eta.index(symbol.name)]]
             held = ", fixed=True" if space.is_fixed(space.omega_names[space.eta.index(symbol.name)]) else ""
             source = f"nw.eta({symbol.name!r}, sd={sd!r}{held})"
+        elif isinstance(symbol, role.Sigma) and (scalars[symbol.name].lower, scalars[symbol.name].upper) == (0.0, None):
+            p = scalars[symbol.name]
+            source = f"nw.sigma({symbol.name!r}, {p.value!r}{', fixed=True' if p.fixed else ''})"
         else:
             p = scalars[symbol.name]
             extra = "".join(f", {k}={v!r}" for k, v in (("lower", p.lower), ("upper", p.upper)) if v is not None)
@@ -115,7 +126,7 @@ def model_code(model: Model, variable: str = "model") -> str:
         body.append(f"        {names[symbol]}: {_parameter(symbol, value, model, printer)},")
     body.append("    },")
     if space.correlations:
-        short = {k: name.removeprefix("eta_") for k, name in enumerate(space.eta)}
+        short = [name.removeprefix("eta_") for name in space.eta]
         pairs = ", ".join(f"({short[j]!r}, {short[i]!r}): {numbers[c]!r}" for c, i, j in space.correlations)
         body.append(f"    correlation={{{pairs}}},")
     if hasattr(model.residual, "to_code"):
@@ -169,10 +180,20 @@ def data_code(data: Data, variable: str = "data") -> str:
             f"These data came from a DataFrame of {len(data)} rows, too many to write into code; save them with "
             "to_csv() and load them with Data.read_csv()."
         )
-    text = data.records.to_csv(index=False, na_rep=".", float_format=repr, lineterminator="\n")
+    text = data.records.to_csv(index=False, na_rep=".", float_format=_digits, lineterminator="\n")
+    text = text.replace("\\", r"\\").replace('"""', r"\"\"\"")
+    words = [c for c in data.records if c != "DV" and not pd.api.types.is_numeric_dtype(data.records[c])]
+    types = f", dtype={dict.fromkeys(words, 'str')!r}" if words else ""
+    items = [i for i in ("id", "time", "dv", "amt", "evid", "mdv") if i in {c.lower() for c in data.covariates}]
+    named = "".join(f", {i}={i.upper()!r}" for i in items)
     units = f", units={dict(data.units)!r}" if data.units else ""
+    options = f"covariates={list(data.covariates)!r}{named}{units}"
     return (
         "import io\nimport pandas as pd\n\n"
-        f'{variable} = nw.Data.from_frame(pd.read_csv(io.StringIO("""\\\n{text}"""), na_values=["."])'
-        f", covariates={list(data.covariates)!r}{units})"
+        f'{variable} = nw.Data.from_frame(pd.read_csv(io.StringIO("""\\\n{text}"""), na_values=["."], '
+        f"keep_default_na=False{types}), {options})"
     )
+
+
+def _digits(value: float) -> str:
+    return repr(float(value))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.errors import DataError
 from nlmewidgets.core.records import Reader
+from nlmewidgets.core.table import read_table
 
 __all__ = ["Data"]
 
@@ -50,14 +51,14 @@ class Data:
 
     @classmethod
     def read_csv(cls, path: str | Path, *, sep: str = ",", **columns: Any) -> Data:
-        """Read a comma-separated file in NONMEM's layout.
+        r"""Read a comma-separated file in NONMEM's layout.
 
         Parameters
         ----------
         path : path
             The file; ``.``, ``NA`` and empty fields are missing values.
         sep : str
-            The field separator.
+            The field separator, one character, or ``r"\s+"`` for white space.
         **columns
             As for `from_frame`.
 
@@ -67,18 +68,12 @@ class Data:
             Naming the file's row (the header is row 1), the column, the value and the remedy.
         """
         file = Path(path)
-        try:
-            frame = pd.read_csv(file, sep=sep, na_values=["."], skipinitialspace=True)
-        except FileNotFoundError:
-            raise DataError(f"There is no file '{file}'; check the path (the working directory is searched).") from None
-        except pd.errors.EmptyDataError:
-            raise DataError(f"'{file.name}' is empty; it needs a header line and one line per record.") from None
-        except pd.errors.ParserError as error:
-            raise DataError(f"'{file.name}' is not a table separated by {sep!r} ({error}); pass sep=.") from None
-        except UnicodeDecodeError:
-            raise DataError(f"'{file.name}' is not UTF-8 text; save it as CSV in UTF-8.") from None
-        origin = {"kind": "csv", "path": str(path), "options": {**({} if sep == "," else {"sep": sep}), **columns}}
-        return cls._from_frame(frame, lambda i: f"row {i + 2} of '{file.name}'", origin, **columns)
+        frame, rows, notes = read_table(file, sep)
+        options = {**({} if sep == "," else {"sep": sep}), **columns}
+        if isinstance(options.get("covariates"), Iterable) and not isinstance(options["covariates"], str):
+            options["covariates"] = list(options["covariates"])
+        origin = {"kind": "csv", "path": str(path), "options": options}
+        return cls._from_frame(frame, lambda i: f"row {rows[i]} of '{file.name}'", origin, notes, **columns)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, **columns: Any) -> Data:
@@ -101,10 +96,11 @@ class Data:
         DataError
             Naming the row (its index label), the column, the value and the remedy.
         """
-        labels = frame.index
-        return cls._from_frame(
-            frame.reset_index(drop=True), lambda i: f"the row with index {labels[i]!r}", {"kind": "frame"}, **columns
-        )
+        if not isinstance(frame, pd.DataFrame):
+            raise DataError(f"from_frame() needs a DataFrame and was given a {type(frame).__name__}.")
+        labels = frame.index.tolist()
+        where = lambda i: f"the row with index {labels[i]!r}"  # noqa: E731
+        return cls._from_frame(frame.reset_index(drop=True), where, {"kind": "frame"}, [], **columns)
 
     @classmethod
     def _from_frame(
@@ -112,11 +108,12 @@ class Data:
         frame: pd.DataFrame,
         where: Callable[[int], str],
         origin: Mapping[str, Any],
+        notes: list[str],
         **columns: Any,
     ) -> Data:
         reader = Reader(frame, where, columns)
         records, covariates = reader.read()
-        return cls(records, covariates, reader.units, tuple(reader.notes), origin)
+        return cls(records, covariates, reader.units, (*notes, *reader.notes), origin)
 
     # ------------------------------------------------------------------ arrays
 
@@ -198,10 +195,16 @@ class Data:
         if len(alike) == 1:
             return alike[0]
         have = ", ".join(self.covariates) or "none"
-        raise DataError(f"The model uses the covariate '{name}', which is not in the data (covariates: {have}).")
+        raise DataError(
+            f"The model uses the covariate '{name}', which is not in the data (covariates: {have}); add the column, or "
+            "name it in covariates=."
+        )
 
     def is_categorical(self, name: str) -> bool:
-        """Whether a covariate holds text, or whole numbers of at most five different values."""
+        """Whether a covariate is a class: text, or few different whole numbers.
+
+        Few is at most five, and at most one for every two subjects.
+        """
         values = self.records[self.covariate_name(name)]
         if not pd.api.types.is_numeric_dtype(values):
             return True
@@ -249,7 +252,10 @@ class Data:
             If an ID is not in the data.
         """
         wanted = list(ids)
-        unknown = [i for i in wanted if i not in self.ids]
+        have = set(self.ids)
+        unknown = [i for i in wanted if i not in have]
+        if not wanted:
+            raise DataError("subset() was given no ID; name at least one subject.")
         if unknown:
             raise DataError(f"ID {unknown[0]!r} is not in the data; its IDs are {self.ids[0]!r} … {self.ids[-1]!r}.")
         keep = self.records["ID"].isin(wanted)
@@ -268,6 +274,7 @@ class Data:
         all_times = self.records["TIME"].to_numpy()
         if times is None:
             times = np.linspace(min(0.0, all_times.min()), all_times.max(), points)
+        times = np.sort(np.asarray(times, dtype=float))
         base = self.records.iloc[self._first]
         grid = base.loc[base.index.repeat(len(times))].reset_index(drop=True)
         grid["TIME"] = np.tile(times, self.n_subjects)
@@ -277,18 +284,20 @@ class Data:
         doses = doses.assign(_order=self.record_subject[self.dosed])
         varying = [c for c in self.covariates if self._varies(c)]
         if varying:
+            # The interval that ends at a record has that record's covariates; after the last one they stay.
             source = self.records.assign(_order=self.record_subject)[["_order", "TIME", *varying]]
+            source = source.drop_duplicates(["_order", "TIME"], keep="last").sort_values("TIME", kind="stable")
             grid = pd.merge_asof(
                 grid.drop(columns=varying).sort_values("TIME", kind="stable"),
-                source.sort_values("TIME", kind="stable"),
+                source,
                 on="TIME",
                 by="_order",
-                direction="backward",
+                direction="forward",
             )
-            first = base[varying].reset_index(drop=True)
+            last = source.groupby("_order")[varying].last()
             for column in varying:
-                filler = first[column].to_numpy()[grid["_order"].to_numpy()]
-                grid[column] = grid[column].where(grid[column].notna(), filler)
+                after = last[column].to_numpy()[grid["_order"].to_numpy()]
+                grid[column] = grid[column].where(grid[column].notna(), after)
         # A dose at an observation's time comes first: the curve then shows it.
         both = pd.concat([doses, grid], ignore_index=True) if len(doses) else grid
         both = both.sort_values(["_order", "TIME", "EVID"], ascending=[True, True, False], kind="stable")
@@ -302,8 +311,8 @@ class Data:
     # ------------------------------------------------------------------ display
 
     def __repr__(self) -> str:
-        doses = int(self.dosed.sum())
-        text = f"Data: {self.n_subjects} subjects, {self.n_obs} observations, {doses} dose{'' if doses == 1 else 's'}"
+        counts = {"subject": self.n_subjects, "observation": self.n_obs, "dose": int(self.dosed.sum())}
+        text = "Data: " + ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for word, n in counts.items())
         if self.covariates:
             text += f"; covariates {', '.join(self.covariates)}"
         return "\n".join([text, *(f"  note: {note}" for note in self.notes)])

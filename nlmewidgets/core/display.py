@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
@@ -16,7 +18,9 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
     """Roles as the field writes them: θ_CL, η_CL, σ_a; long names upright."""
 
     def _upright(self, name: str) -> str:
-        return name if len(name) == 1 else rf"\mathrm{{{name}}}".replace("_", r"\_")
+        name = re.sub(r"[\\^~]", " ", name)
+        name = re.sub(r"([_%#&$ {}])", r"\\\1", name)
+        return name if len(name) == 1 else rf"\mathrm{{{name}}}"
 
     def _print_Symbol(self, expr: sp.Symbol, style: str = "plain") -> str:
         return self._upright(expr.name)
@@ -53,11 +57,8 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
     for symbol, value in model.parameters.items():
         if isinstance(value, Distribution):
             effect = sp.sympify(value.effect)
-            text = (
-                ""
-                if effect == 0
-                else (" - " + show(-effect) if effect.could_extract_minus_sign() else " + " + show(effect))
-            )
+            shown = "" if effect == 0 else show(effect)
+            text = f" {shown}" if shown.startswith("-") else f" + {shown}" if shown else ""
             has_eta = f"eta_{symbol.name}" in model.space.eta
             eta = show(role.Eta(f"eta_{symbol.name}", real=True)) if has_eta else ""
             rows.append(value.latex(show(symbol), show(role.Theta(symbol.name, real=True)), text, eta))

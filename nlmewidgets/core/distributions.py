@@ -52,6 +52,12 @@ class Distribution:
         low = self.natural_lower if self.lower is None else self.lower
         return low, self.upper
 
+    def refusal(self) -> str | None:
+        """Return what is wrong with the bounds, None if nothing is."""
+        if self.natural_lower is not None and self.lower is not None and self.lower < self.natural_lower:
+            return f"has lower={self.lower:g}, but a {type(self).__name__} parameter stays above {self.natural_lower:g}"
+        return None
+
     def link(self, theta: sp.Expr) -> sp.Expr:
         """Return h(theta)."""
         raise NotImplementedError
@@ -114,6 +120,12 @@ class LogitNormal(Distribution):
     upper: float | None = 1.0
 
     kind: ClassVar[str] = "logitnormal"
+
+    def refusal(self) -> str | None:
+        """Return what is wrong with the bounds, which are those of the parameter itself."""
+        if self.lower is None or self.upper is None:
+            return "is LogitNormal without a finite lower= and upper="
+        return None
 
     def link(self, theta: sp.Expr) -> sp.Expr:
         """Return the logit of theta's place between the bounds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +11,10 @@ import pandas as pd
 import sympy as sp
 
 from nlmewidgets.core import symbols as role
+from nlmewidgets.core.declaration import Declaration
 from nlmewidgets.core.distributions import Distribution
-from nlmewidgets.core.errors import ModelError
-from nlmewidgets.core.expression import parse
-from nlmewidgets.core.parameters import Parameter, ParameterSpace, Values
+from nlmewidgets.core.errors import DataError, ModelError
+from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.slots import PLACE, SlotForm, slot_form
 from nlmewidgets.core.special import remove_equal_rate_singularities
 from nlmewidgets.core.structure.closed_form import split_dose_terms
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from nlmewidgets.core.problem import Problem
 
 __all__ = ["Model"]
-
-RESERVED = (role.time, role.dose)
 
 
 class Model:
@@ -67,7 +66,6 @@ class Model:
     """
 
     prediction: sp.Expr
-    parameters: Mapping[sp.Symbol, Distribution | sp.Expr]
     sd: sp.Expr
     residual: Any
     space: ParameterSpace
@@ -85,11 +83,12 @@ class Model:
     ) -> None:
         if isinstance(prediction, Mapping):
             raise ModelError("Several outputs are not available in this version; give one prediction expression.")
-        if not parameters:
+        if not isinstance(parameters, Mapping) or not parameters:
+            state = "empty" if isinstance(parameters, Mapping) else "not a mapping"
             raise ModelError(
-                "parameters= is empty; give each symbol of the prediction a distribution or an expression."
+                f"parameters= is {state}; give each symbol of the prediction a distribution or an expression."
             )
-        build = _Build(parameters)
+        build = Declaration(parameters)
         expression = build.prediction(prediction)
         sd = build.residual(residual)
         space = build.space(correlation or {})
@@ -123,6 +122,14 @@ class Model:
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError("A model is immutable; with_values(), fix() and free() return a changed copy.")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("A model is immutable; with_values(), fix() and free() return a changed copy.")
+
+    @property
+    def parameters(self) -> Mapping[sp.Symbol, Distribution | sp.Expr]:
+        """How each individual parameter is distributed, by symbol (read-only)."""
+        return MappingProxyType(self.__dict__["parameters"])
 
     def _copy(self, **changes: Any) -> Model:
         new = object.__new__(type(self))
@@ -198,7 +205,13 @@ class Model:
 
     def problem(self, data: Data) -> Problem:
         """Return the model bound to data."""
+        from nlmewidgets.core.data import Data
         from nlmewidgets.core.problem import Problem
+
+        if not isinstance(data, Data):
+            raise DataError(
+                f"The data are a {type(data).__name__}; read them with Data.from_frame() or Data.read_csv()."
+            )
 
         return Problem.bind(self, data)
 
@@ -270,193 +283,3 @@ class Model:
         from nlmewidgets.core.code import model_code
 
         return model_code(self, variable)
-
-
-class _Build:
-    """Turns what the user wrote into canonical expressions and a parameter space.
-
-    The numbers carried by theta(), eta() and sigma() go into the space; the expressions keep bare
-    symbols, so that models which differ in numbers only share their compiled code.
-    """
-
-    def __init__(self, parameters: Mapping[Any, Any]) -> None:
-        self.thetas: dict[str, Parameter] = {}
-        self.etas: dict[str, tuple[float, bool]] = {}
-        self.sigmas: dict[str, Parameter] = {}
-        self.names: dict[str, sp.Symbol] = {}
-        for key in parameters:
-            symbol = sp.Symbol(key, real=True) if isinstance(key, str) else key
-            if not isinstance(symbol, sp.Symbol) or isinstance(symbol, role._Role):
-                raise ModelError(f"parameters= has the key {key!r}; a key is a plain SymPy symbol or a name.")
-            if symbol.name in self.names:
-                raise ModelError(f"parameters= declares '{symbol.name}' twice; keep one.")
-            self.names[symbol.name] = symbol
-        self.parameters: dict[sp.Symbol, Distribution | sp.Expr] = {}
-        for symbol, value in zip(self.names.values(), parameters.values(), strict=True):
-            self.parameters[symbol] = self._parameter(symbol, value)
-
-    # ------------------------------------------------------------- expressions
-
-    def _expression(self, value: Any, what: str) -> sp.Expr:
-        if isinstance(value, str):
-            return parse(value, {**self.names, "t": role.time, "time": role.time, "dose": role.dose, "f": role.f})
-        try:
-            expr = sp.sympify(value, strict=True)
-        except (sp.SympifyError, TypeError, ValueError):
-            raise ModelError(f"{what} is {value!r}; give a SymPy expression, a number or a string.") from None
-        if not isinstance(expr, sp.Expr):
-            raise ModelError(f"{what} is {expr}, which is not a numerical expression.")
-        return expr
-
-    def _canonical(self, expr: sp.Expr, what: str, allowed: tuple[sp.Symbol, ...]) -> sp.Expr:
-        changes: dict[sp.Symbol, sp.Symbol] = {}
-        for symbol in sorted(expr.free_symbols, key=lambda s: s.name):
-            if isinstance(symbol, role.Theta):
-                changes[symbol] = self._take_theta(symbol)
-            elif isinstance(symbol, role.Eta):
-                changes[symbol] = self._take_eta(symbol)
-            elif isinstance(symbol, role.Sigma):
-                raise ModelError(f"sigma '{symbol.name}' is used in {what}; a sigma belongs in residual=.")
-            elif isinstance(symbol, role.Covariate):
-                continue
-            elif isinstance(symbol, role.Reserved):
-                if symbol not in allowed:
-                    raise ModelError(f"'{symbol.name}' cannot be used in {what}.")
-            elif symbol.name in self.names:
-                changes[symbol] = self.names[symbol.name]
-            else:
-                raise ModelError(self._unknown(symbol, what))
-        return expr.xreplace(changes)
-
-    def _unknown(self, symbol: sp.Symbol, what: str) -> str:
-        hint = {"t": "nw.time", "time": "nw.time", "dose": "nw.dose", "D": "nw.dose", "f": "nw.f"}.get(symbol.name)
-        remedy = f"did you mean {hint}?" if hint else "declare it in parameters=, or as nw.covariate() or nw.theta()."
-        return f"'{symbol.name}' in {what} is not a parameter; {remedy}"
-
-    def _take_theta(self, symbol: role.Theta) -> role.Theta:
-        value, lower, upper, fixed = symbol.details
-        self._keep(self.thetas, Parameter(symbol.name, value, lower, upper, fixed))
-        return role.plain_theta(symbol.name, lower)
-
-    def _take_eta(self, symbol: role.Eta) -> role.Eta:
-        if self.etas.setdefault(symbol.name, symbol.details) != symbol.details:
-            raise ModelError(f"eta '{symbol.name}' is declared twice with different numbers; keep one.")
-        return role.plain_eta(symbol.name)
-
-    def _keep(self, table: dict[str, Parameter], p: Parameter) -> None:
-        if table.setdefault(p.name, p) != p:
-            raise ModelError(f"'{p.name}' is declared twice with different numbers; keep one.")
-
-    # ------------------------------------------------------------------- parts
-
-    def _parameter(self, symbol: sp.Symbol, value: Any) -> Distribution | sp.Expr:
-        name = symbol.name
-        if not isinstance(value, Distribution):
-            expr = self._canonical(self._expression(value, f"the parameter '{name}'"), f"parameter '{name}'", ())
-            if symbol in expr.free_symbols:
-                raise ModelError(f"The parameter '{name}' is defined by itself; use theta() for its typical value.")
-            return expr
-        typical = role._finite("The parameter", name, value.typical)
-        sd = role._finite("The sd of parameter", name, value.sd)
-        if sd < 0:
-            raise ModelError(f"The parameter '{name}' has sd={sd:g}; a standard deviation is positive (0: no eta).")
-        lower, upper = value.bounds
-        role.check_bounds(f"The parameter '{name}'", typical, lower, upper)
-        self._keep(self.thetas, Parameter(name, typical, lower, upper, value.fixed))
-        effect = self._canonical(
-            self._expression(value.effect, f"the effect on '{name}'"), f"the effect on '{name}'", ()
-        )
-        if effect.atoms(role.Eta) or effect.free_symbols & set(self.names.values()):
-            raise ModelError(
-                f"The effect on '{name}' may contain thetas and covariates only; write it in full instead."
-            )
-        if sd:
-            self.etas[f"eta_{name}"] = (sd, bool(value.fixed_sd))
-        return type(value)(**{**value.__dict__, "typical": typical, "sd": sd, "effect": effect})
-
-    def prediction(self, value: Any) -> sp.Expr:
-        """Return the canonical prediction."""
-        return self._canonical(self._expression(value, "prediction="), "prediction=", RESERVED)
-
-    def residual(self, value: Any) -> sp.Expr:
-        """Return the canonical standard deviation in f, sigmas, time and covariates."""
-        if isinstance(value, Mapping):
-            if set(value) != {"sd"}:
-                raise ModelError('residual= as a mapping is {"sd": expression in nw.f}.')
-            expr = self._expression(value["sd"], "the residual sd")
-        elif hasattr(value, "sd_expression"):
-            expr = value.sd_expression(role.f)
-        else:
-            raise ModelError(
-                f"residual={value!r} is not a residual error model; use Additive(sd), Proportional(sd), "
-                'Combined(additive, proportional), Combined1(additive, proportional) or {"sd": expression}.'
-            )
-        changes: dict[sp.Symbol, sp.Symbol] = {}
-        for symbol in sorted(expr.free_symbols, key=lambda s: s.name):
-            if isinstance(symbol, role.Sigma):
-                number, fixed = symbol.details
-                self._keep(self.sigmas, Parameter(symbol.name, number, 0.0, None, fixed))
-                changes[symbol] = role.plain_sigma(symbol.name)
-            elif isinstance(symbol, role.Theta):
-                if symbol.name in self.thetas:
-                    raise ModelError(f"theta '{symbol.name}' is used in the prediction and in residual=; use two.")
-                number, lower, upper, fixed = symbol.details
-                self._keep(self.sigmas, Parameter(symbol.name, number, lower, upper, fixed))
-                changes[symbol] = role.plain_sigma(symbol.name, lower)
-            elif symbol not in (role.f, role.time) and not isinstance(symbol, role.Covariate):
-                raise ModelError(
-                    f"'{symbol.name}' cannot be used in the residual sd; use nw.f, nw.sigma(), nw.time and covariates."
-                )
-        return expr.xreplace(changes)
-
-    def space(self, correlation: Mapping[tuple[Any, Any], float]) -> ParameterSpace:
-        """Return the parameter space."""
-        etas = tuple(self.etas)
-        sd = np.array([self.etas[name][0] for name in etas])
-        omega = np.diag(sd**2)
-        group = list(range(len(etas)))
-        for pair, value in correlation.items():
-            i, j = (self._eta_index(x, etas) for x in pair)
-            if i == j or not -1 < value < 1:
-                raise ModelError(f"correlation {pair}: {value} is not between two etas and inside (-1, 1).")
-            omega[i, j] = omega[j, i] = value * sd[i] * sd[j]
-            group = [group[i] if g == group[j] else g for g in group]
-        blocks = tuple(tuple(k for k, g in enumerate(group) if g == label) for label in dict.fromkeys(group))
-        flags = []
-        for block in blocks:
-            fixed = {self.etas[etas[k]][1] for k in block}
-            if len(fixed) > 1:
-                names = ", ".join(etas[k] for k in block)
-                raise ModelError(f"{names} are correlated: fix all of their standard deviations or none.")
-            flags.append(fixed.pop())
-        return ParameterSpace(
-            tuple(self.thetas.values()),
-            tuple(self.sigmas.values()),
-            etas,
-            tuple(tuple(map(float, row)) for row in omega),
-            blocks,
-            tuple(flags),
-        )
-
-    def _eta_index(self, item: Any, etas: tuple[str, ...]) -> int:
-        name = item if isinstance(item, str) else item.name
-        for candidate in (name, f"eta_{name}"):
-            if candidate in etas:
-                return etas.index(candidate)
-        raise ModelError(f"correlation names '{name}', which has no random effect (there are {', '.join(etas)}).")
-
-    def check_usage(self, prediction: sp.Expr) -> None:
-        """Refuse parameters that cannot influence any observation."""
-        used = set(prediction.free_symbols)
-        pending = list(used)
-        while pending:
-            value = self.parameters.get(pending.pop())
-            if value is not None and not isinstance(value, Distribution):
-                fresh = (value.free_symbols & set(self.parameters)) - used
-                used |= fresh
-                pending.extend(fresh)
-        for symbol in self.parameters:
-            if symbol not in used:
-                raise ModelError(
-                    f"The parameter '{symbol.name}' does not occur in the prediction; use it or remove it."
-                )

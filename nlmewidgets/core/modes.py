@@ -24,6 +24,7 @@ class _Joint(NamedTuple):
     """l and its derivatives at some etas, with the derivatives of f they were made from."""
 
     value: Array  # (N,)
+    size: Array  # (N,), the sum of its terms' absolute values, which bounds its rounding error
     gradient: Array  # (q, N)
     hessian: Array  # (N, q, q), exact
     information: Array  # (N, q, q), expected: positive definite
@@ -77,7 +78,9 @@ def _joint(problem: Problem, typical: Array, precision: Array, sigma: Array, eta
     terms = problem.newton_terms(f, sigma, gradient=gradient)
     subjects = problem.subjects
     pulled = precision @ eta
-    value = subjects(np.broadcast_to(terms.value, f.shape)) + np.einsum("qn,qn->n", eta, pulled)
+    each = np.broadcast_to(terms.value, f.shape)
+    value = subjects(each) + np.einsum("qn,qn->n", eta, pulled)
+    size = subjects(np.abs(each)) + np.einsum("qn,qn->n", np.abs(eta), np.abs(precision) @ np.abs(eta))
     slope = subjects(terms.f * along) + 2.0 * pulled
     square = along[:, None] * along
     curved = subjects(terms.ff * square + terms.f * problem.eta_columns(mixed))
@@ -85,6 +88,7 @@ def _joint(problem: Problem, typical: Array, precision: Array, sigma: Array, eta
     twice = 2.0 * precision[:, :, None]
     return _Joint(
         value,
+        size,
         slope,
         (curved + twice).transpose(2, 0, 1),
         (expected + twice).transpose(2, 0, 1),
@@ -97,7 +101,7 @@ def _joint(problem: Problem, typical: Array, precision: Array, sigma: Array, eta
 
 
 def _newton_step(state: _Joint) -> tuple[Array, Array]:
-    """Return the step (etas, N) and half the decrement (N,); Fisher scoring where not convex."""
+    """Return the step (etas, N) and half the decrement (N,); Fisher scoring where not convex, NaN where not finite."""
     matrix = state.hessian
     finite = np.asarray(np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(state.gradient).all(axis=0))
     if not finite.all():
@@ -110,7 +114,7 @@ def _newton_step(state: _Joint) -> tuple[Array, Array]:
         matrix = np.where(convex[:, None, None], matrix, information)
     slope = np.where(finite, state.gradient, 0.0)
     step = -np.linalg.solve(matrix, slope.T[..., None])[..., 0].T
-    return step, -0.5 * np.einsum("qn,qn->n", slope, step)
+    return step, np.where(finite, -0.5 * np.einsum("qn,qn->n", slope, step), np.nan)
 
 
 def find_modes(
@@ -162,30 +166,30 @@ def find_modes(
     iterations = 0
     whole = True  # the state is one evaluation at eta, not patched together from several
     while iterations < max_iterations:
-        # NaN and indefinite decrements count as not converged; a subject without finite value is left.
-        active = ~(decrement <= tolerance) & np.isfinite(state.value) & (scale > 1e-10)
+        # A subject whose value or derivatives are not finite stays where it is, not converged.
+        active = (decrement > tolerance) & np.isfinite(state.value) & (scale > 1e-10)
         if not active.any():
             break
         iterations += 1
         trial = eta + np.where(active, scale, 0.0) * step
         new = evaluate(trial)
         target = state.value - 1e-4 * 2.0 * scale * decrement
-        rounding = 1e-13 * np.abs(state.value)
-        accept = ~active | (new.value <= target + rounding)
+        rounding = 1e-14 * state.size
+        accept = ~active | ((new.value <= target + rounding) & np.isfinite(new.gradient).all(axis=0))
         if accept.all():
             eta, state, whole = trial, new, True
-            scale = np.ones(n)
         else:
             eta = np.where(accept, trial, eta)
             state = _Joint(
                 np.where(accept, new.value, state.value),
+                np.where(accept, new.size, state.size),
                 np.where(accept, new.gradient, state.gradient),
                 np.where(accept[:, None, None], new.hessian, state.hessian),
                 np.where(accept[:, None, None], new.information, state.information),
-                *new[4:],
+                *new[5:],
             )
             whole = False
-            scale = np.where(accept, 1.0, 0.5 * scale)
+        scale = np.where(~active, scale, np.where(accept, 1.0, 0.5 * scale))
         step, decrement = _newton_step(state)
     if not whole:
         state = evaluate(eta)
@@ -195,7 +199,7 @@ def find_modes(
         state.hessian,
         state.information,
         decrement,
-        decrement <= np.maximum(tolerance, 1e-12 * np.abs(state.value)),
-        *state[4:],
+        decrement <= np.maximum(tolerance, 1e-14 * state.size),
+        *state[5:],
         iterations,
     )

@@ -81,13 +81,13 @@ def quasi_newton(
     n = len(x)
     here = function(x, None)
     evaluations = 1
-    if not n:
-        yield Step(x, here, 0.0, 0.0, evaluations, "converged")
-        return
     inverse = _inverse_of(here.hessian, n)
     decrement = 0.5 * float(here.gradient @ inverse @ here.gradient)
     calm = 0
-    yield Step(x, here, 0.0, decrement, evaluations)
+    done = decrement < 1e-4 * tolerance  # also where there is nothing to move
+    yield Step(x, here, 0.0, decrement, evaluations, "converged" if done else "")
+    if done:
+        return
     for _ in range(max_iterations):
         direction = -inverse @ here.gradient
         slope = float(here.gradient @ direction)
@@ -100,11 +100,12 @@ def quasi_newton(
         for _attempt in range(30):
             trial = function(x + length * direction, here.extra)
             evaluations += 1
-            if np.isfinite(trial.value) and trial.value <= here.value + 1e-4 * length * slope:
+            gain = here.value - trial.value
+            if gain > 0 and gain >= -1e-4 * length * slope and np.isfinite(gain):
                 break
             # Differences below rounding cannot be told from a decrease: trust the gradient instead.
-            close = np.isfinite(trial.value) and abs(trial.value - here.value) <= 1e-12 * max(1.0, abs(here.value))
-            if close and np.abs(trial.gradient @ direction) <= abs(slope):
+            close = abs(gain) <= 1e-12 * max(1.0, abs(here.value))
+            if close and np.abs(trial.gradient @ direction) < abs(slope):
                 break
             length *= _shrink(here.value, slope, trial, length, direction)
         else:
@@ -114,7 +115,6 @@ def quasi_newton(
         s = length * direction
         change = trial.gradient - here.gradient
         curvature = float(s @ change)
-        gain = here.value - trial.value
         if refresh and gain > 0.5 and trial.hessian is not None:
             inverse = _inverse_of(trial.hessian, n)
         elif curvature > 1e-10 * float(np.linalg.norm(s) * np.linalg.norm(change)):
@@ -150,7 +150,7 @@ def _shrink(value: float, slope: float, trial: Point, length: float, direction: 
 
 def _inverse_of(hessian: Array | None, n: int) -> Array:
     """Return the inverse of a Hessian estimate with its eigenvalues kept within 10⁶ of the largest."""
-    if hessian is None or not np.isfinite(hessian).all():
+    if hessian is None or not n or not np.isfinite(hessian).all():
         return np.eye(n)
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     top = float(values[-1])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,15 @@ class Values:
     __hash__ = None  # type: ignore[assignment]
 
 
+def _is_covariance(matrix: Array) -> bool:
+    """Whether a matrix is positive definite beyond rounding, judged by its correlations."""
+    variance = np.diag(matrix)
+    if not (np.isfinite(matrix).all() and (variance > 0).all()):
+        return False
+    sd = np.sqrt(variance)
+    return bool(np.linalg.eigvalsh(matrix / (sd[:, None] * sd))[0] > 1e-14)
+
+
 @dataclass(frozen=True)
 class ParameterSpace:
     """Names, bounds, fixed flags and initial values of all population parameters.
@@ -142,8 +152,7 @@ class ParameterSpace:
         if len(self.eta):
             matrix = np.array(self.omega)
             for block in self.blocks:
-                part = matrix[np.ix_(block, block)]
-                if np.linalg.eigvalsh(part).min() <= 0:
+                if not _is_covariance(matrix[np.ix_(block, block)]):
                     which = ", ".join(self.eta[i] for i in block)
                     raise ModelError(f"The initial Omega of {which} is not positive definite; lower the correlations.")
 
@@ -199,6 +208,8 @@ class ParameterSpace:
         unknown = [n for n in numbers if n not in self.names]
         if unknown:
             raise ModelError(f"There is no population parameter '{unknown[0]}'; there are {', '.join(self.names)}.")
+        for name, number in numbers.items():
+            self._check_number(name, number)
         theta = [numbers.get(p.name, v) for p, v in zip(self.theta, base.theta, strict=True)]
         sigma = [numbers.get(p.name, v) for p, v in zip(self.sigma, base.sigma, strict=True)]
         if not any(n in numbers for n in (*self.omega_names, *(c for c, _, _ in self.correlations))):
@@ -209,10 +220,16 @@ class ParameterSpace:
         for name, i, j in self.correlations:
             omega[i, j] = omega[j, i] = numbers.get(name, old[name]) * sd[i] * sd[j]
         for block in self.blocks:
-            if np.linalg.eigvalsh(omega[np.ix_(block, block)]).min() <= 0:
+            if not _is_covariance(omega[np.ix_(block, block)]):
                 which = ", ".join(self.eta[i] for i in block)
                 raise ModelError(f"These correlations of {which} do not form a covariance matrix; lower them.")
         return Values(np.array(theta), omega, np.array(sigma))
+
+    def _check_number(self, name: str, number: float) -> None:
+        if not (isinstance(number, Real) and math.isfinite(number)):
+            raise ModelError(f"'{name}' is {number!r}; give a finite number.")
+        if name in self.omega_names and number <= 0:
+            raise ModelError(f"'{name}' is {number:g}; a standard deviation is positive (sd=0 in the model: no eta).")
 
     def starting_at(self, values: Values) -> ParameterSpace:
         """Return the same space with `values` as initial values."""
@@ -269,7 +286,11 @@ class ParameterSpace:
         rows: list[dict[str, Any]] = []
         for name, k in zip(self.names, kind, strict=True):
             p = scalar.get(name)
-            low, high = (p.lower, p.upper) if p else ((0.0, None) if k.startswith("omega") else (-1.0, 1.0))
+            if p is None:
+                low, high = (0.0, math.inf) if k.startswith("omega") else (-1.0, 1.0)
+            else:
+                low = -math.inf if p.lower is None else p.lower
+                high = math.inf if p.upper is None else p.upper
             rows.append({"kind": k, "value": numbers[name], "lower": low, "upper": high, "fixed": self.is_fixed(name)})
         return pd.DataFrame(rows, index=pd.Index(self.names, name="parameter"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -215,7 +216,7 @@ class Problem:
     def typical(self, theta: Array, *, jacobian: bool = False) -> Typical:
         """Return m(θ, z) at every block, with its Jacobian along theta if asked."""
         shape = (self.blocks.n,)
-        inputs = (*map(float, theta), *self._block_covariates)
+        inputs = (*theta, *self._block_covariates)
         if not inputs:
             return Typical(np.zeros((0, *shape)), np.zeros((0, 0, *shape)))
         if not jacobian:
@@ -234,7 +235,9 @@ class Problem:
         batch = eta.shape[1:-1]
         effects = eta
         if not self._identity:
-            effects = (self.loadings @ eta.reshape(len(eta), -1)).reshape(n_random, *eta.shape[1:])
+            effects = (self.loadings @ eta.reshape(len(eta), math.prod(eta.shape[1:]))).reshape(
+                n_random, *eta.shape[1:]
+            )
         effects = self.block_subjects.spread(effects)
         base = typical.reshape(len(typical), *(1,) * len(batch), -1)
         if n_random == len(typical):
@@ -265,7 +268,7 @@ class Problem:
     # --------------------------------------------------------------- observation
 
     def _observe(self, name: str, f: Array, sigma: Array) -> tuple[Any, ...]:
-        inputs = (self.y, f, *map(float, sigma), *self._record_inputs)
+        inputs = (self.y, f, *sigma, *self._record_inputs)
         return self.observation.kernel(name)(inputs, None, f.shape)
 
     def minus2ll(self, f: Array, sigma: Array) -> Array:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from nlmewidgets.core.covariates import CovariateColumns
 from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.table import MISSING
 
 __all__ = ["Reader"]
 
 _ITEMS = ("ID", "TIME", "DV", "AMT", "EVID", "MDV")
-_IGNORED = {"CMT", "L1", "L2"}
-"""NONMEM items that a closed form has no use for; kept as columns, without effect."""
+_IGNORED = {"CMT", "II", "LIMIT", "DVID", "L1", "L2"}
+"""NONMEM items without effect here unless they are named in covariates=."""
 
 _LATER = {
-    "RATE": "infusions",
-    "SS": "steady-state doses",
+    "RATE": "an infusion",
+    "SS": "a steady-state dose",
     "ADDL": "additional doses",
-    "CENS": "censored observations",
+    "CENS": "a censored observation",
 }
 """Items whose non-zero values change the meaning of a record and are not read yet."""
 
@@ -33,9 +36,15 @@ class Reader:
         self.where = where
         self.notes: list[str] = []
         options = dict(options)
-        self.wanted_covariates = options.pop("covariates", None)
-        units = dict(options.pop("units", None) or {})
+        wanted = options.pop("covariates", None)
+        if wanted is not None and not isinstance(wanted, Iterable):
+            raise DataError(f"covariates={wanted!r} is not a list of column names.")
+        self.wanted_covariates = [wanted] if isinstance(wanted, str) else None if wanted is None else list(wanted)
+        units = options.pop("units", None) or {}
+        if not isinstance(units, Mapping):
+            raise DataError(f"units={units!r} is not a mapping of columns to units, e.g. {{'TIME': 'h'}}.")
         self._resolve_columns(options)
+        self.frame = frame.apply(_without_missing_words)
         back = {source: item for item, source in self.columns.items()}
         unknown = [c for c in units if c not in frame.columns and c not in back.values()]
         if unknown:
@@ -43,7 +52,7 @@ class Reader:
         self.units: dict[str, str] = {back.get(column, str(column)): str(unit) for column, unit in units.items()}
 
     def _have(self) -> str:
-        return f" (columns: {', '.join(map(str, self.frame.columns))})"
+        return f" (columns: {', '.join(map(str, self.frame.columns)) or 'none'})"
 
     def _resolve_columns(self, options: dict[str, Any]) -> None:
         self.columns: dict[str, str] = {}
@@ -60,7 +69,7 @@ class Reader:
                     raise DataError(f"{key}='{column}' names a column that the table does not have{self._have()}.")
                 self.columns[item] = column
                 continue
-            found = [c for c in self.frame.columns if str(c).upper() == item]
+            found = [c for c in self.frame.columns if _item(c) == item]
             if len(found) > 1:
                 raise DataError(f"The columns {found[0]} and {found[1]} are both '{item}'; say which with {key}=.")
             if found:
@@ -71,6 +80,13 @@ class Reader:
         for item in ("ID", "DV"):
             if item not in self.columns:
                 raise DataError(f"There is no {item} column{self._have()}; name it with {item.lower()}=.")
+        used: dict[Any, str] = {}
+        for item, column in self.columns.items():
+            if column in used:
+                raise DataError(
+                    f"The column '{column}' is named for {used[column]} and for {item}; it can be one of them."
+                )
+            used[column] = item
 
     # ---------------------------------------------------------------- the pass
 
@@ -84,9 +100,11 @@ class Reader:
         amt = self._numbers("AMT") if "AMT" in self.columns else np.full(len(self.frame), np.nan)
         out["TIME"] = self._times(len(out))
         evid, mdv, both = self._events(dv, amt, out)
+        self._refuse_several(evid, mdv)
         out["EVID"], out["AMT"] = evid, np.where(evid == 1, amt, 0.0)
         out["MDV"] = mdv
         out["DV"] = np.where(mdv == 0, dv, np.nan)
+        out["_row"] = np.arange(len(out), dtype=float)
         covariates = self._covariates(out)
         if self._nlme_layout:
             out = self._one_dose_each(out)
@@ -100,15 +118,32 @@ class Reader:
 
     def _refuse_later_items(self) -> None:
         for column in self.frame.columns:
-            what = _LATER.get(str(column).upper())
+            what = _LATER.get(_item(column))
             if what is None or column in self.columns.values():
                 continue
-            values = pd.to_numeric(self.frame[column], errors="coerce").fillna(0).to_numpy()
+            values = np.nan_to_num(self._to_numbers(column, "0"))
             hits = np.flatnonzero(values != 0)
             if hits.size:
                 raise DataError(
                     f"{column}={values[hits[0]]:g} at {self.where(int(hits[0]))} asks for {what}, which this version "
-                    f"does not read; leave these records out or write them as single bolus doses."
+                    f"does not read; write it as plain records (EVID, AMT, DV) or leave the record out."
+                )
+
+    def _refuse_several(self, evid: np.ndarray, mdv: np.ndarray) -> None:
+        """Refuse doses into several compartments and observations of several outputs."""
+        for item, rows, what, remedy in (
+            ("CMT", evid == 1, "doses into different compartments", "keep the doses into one of them"),
+            ("DVID", (evid == 0) & (mdv == 0), "observations of several outputs", "keep the records of one of them"),
+        ):
+            column = next((c for c in self.frame.columns if _item(c) == item), None)
+            if column is None or column in self.columns.values() or column in (self.wanted_covariates or ()):
+                continue
+            codes = self.frame[column][rows].dropna().map(_label)
+            other = codes.index[codes != codes.iloc[0]] if len(codes) else []
+            if len(other):
+                raise DataError(
+                    f"{column}={codes.iloc[0]} at {self.where(int(codes.index[0]))} and {column}={codes[other[0]]} at "
+                    f"{self.where(int(other[0]))} are {what}, which this version does not read; {remedy}."
                 )
 
     def _ids(self) -> pd.Series:
@@ -118,8 +153,13 @@ class Reader:
         if missing.size:
             raise DataError(f"{column} is missing at {self.where(int(missing[0]))}; every record needs a subject.")
         if pd.api.types.is_float_dtype(values) and bool((values == np.floor(values)).all()):
+            return pd.Series(self._to_numbers(column, "a name or number").astype("int64"))
+        if pd.api.types.is_integer_dtype(values):
             return values.astype("int64")
-        return values.astype(object) if not pd.api.types.is_numeric_dtype(values) else values
+        labels = values.tolist()
+        if all(isinstance(label, Real) for label in labels):
+            return pd.Series(pd.to_numeric(labels))
+        return pd.Series(list(map(str, labels)), dtype=object)
 
     def _numbers(self, item: str) -> np.ndarray:
         column = self.columns[item]
@@ -127,6 +167,9 @@ class Reader:
 
     def _to_numbers(self, column: str, wanted: str) -> np.ndarray:
         values = self.frame[column]
+        if values.dtype.kind in "mMc":
+            what = {"m": "durations", "M": "dates", "c": "complex numbers"}[values.dtype.kind]
+            raise DataError(f"{column} holds {what}; write {wanted}.")
         if not pd.api.types.is_numeric_dtype(values):
             converted = pd.to_numeric(values, errors="coerce")
             bad = np.flatnonzero((converted.isna() & values.notna()).to_numpy())
@@ -135,13 +178,13 @@ class Reader:
                 hint = ""
                 if "," in text and pd.notna(pd.to_numeric(text.replace(",", "."), errors="coerce")):
                     hint = " (a decimal comma? write a point)"
-                elif text.lstrip()[:1] in "<>":
-                    hint = " (below a limit of quantification? code it with the limit as a number)"
+                elif text[:1] in "<>":
+                    hint = " (beyond a limit of quantification? leave it missing, or write a number)"
                 raise DataError(
                     f"{column}={text!r} at {self.where(int(bad[0]))} is not a number{hint}; write {wanted}."
                 )
             values = converted
-        numbers = values.to_numpy(dtype=float)
+        numbers = values.to_numpy(dtype=float, na_value=np.nan)
         infinite = np.flatnonzero(np.isinf(numbers))
         if infinite.size:
             raise DataError(f"{column} is infinite at {self.where(int(infinite[0]))}; write {wanted}.")
@@ -162,63 +205,102 @@ class Reader:
         """Return EVID (0 observation, 1 dose, 2 other), MDV, and which records are a dose and an observation."""
         n = len(dv)
         given = np.nan_to_num(amt) != 0
+        negative = np.flatnonzero(given & (amt < 0))
+        if negative.size:
+            i = int(negative[0])
+            raise DataError(f"{self._amt}={amt[i]:g} at {self.where(i)} is negative; an amount is positive.")
         seen = ~np.isnan(dv)
         both = np.zeros(n, dtype=bool)
+        mdv = self._missing_flags(n)
         self._nlme_layout = False
         if "EVID" in self.columns:
             evid = self._event_codes()
-            missing = np.flatnonzero((evid == 1) & ~given)
-            if missing.size:
-                i = int(missing[0])
-                raise DataError(f"{self.where(i)} is a dose (EVID=1) without an amount; give AMT, or set EVID to 0.")
-        elif "MDV" not in self.columns and given.any() and self._amount_is_a_constant(amt, seen, out):
+            self._check_amounts(evid, given, amt)
+            unread = (evid != 0) & seen & (dv != 0)
+            if unread.any():
+                self.notes.append(
+                    f"{self.columns['DV']} is not read on {_count(unread, 'record')} with "
+                    f"{self.columns['EVID']} 1 or 2 (first: {self.where(int(np.flatnonzero(unread)[0]))}): an "
+                    "observation needs a record of its own."
+                )
+        elif not mdv.any() and given.any() and self._amount_is_a_constant(amt, seen & (dv != 0), out):
             evid = np.zeros(n, dtype=np.int64)
             self._nlme_layout = True
         else:
             evid = given.astype(np.int64)
-            if "MDV" not in self.columns and (given & seen).any():
-                both = self._measured_doses(given & seen, dv)
-        negative = np.flatnonzero(given & (amt < 0))
-        if negative.size:
-            i = int(negative[0])
-            raise DataError(f"AMT={amt[i]:g} at {self.where(i)} is negative; an amount is positive.")
-        mdv = self._missing_flags(n)
+            both = given & seen & (mdv == 0)
+            if both.any():
+                both = self._measured_doses(both, dv)
         absent = (evid == 0) & (mdv == 0) & ~seen
         if absent.any():
-            count = int(absent.sum())
-            self.notes.append(f"{count} record{'s' if count > 1 else ''} without DV: predicted, not fitted.")
-        mdv = np.where((evid != 0) | ~seen, 1, mdv)
-        return evid, mdv, both
+            self.notes.append(f"{_count(absent, 'record')} without {self.columns['DV']}: predicted, not fitted.")
+        return evid, np.where((evid != 0) | ~seen, 1, mdv), both
+
+    @property
+    def _amt(self) -> str:
+        return self.columns.get("AMT", "AMT")
+
+    def _check_amounts(self, evid: np.ndarray, given: np.ndarray, amt: np.ndarray) -> None:
+        """Refuse doses without an amount, and amounts on records that are no doses."""
+        column = self.columns["EVID"]
+        missing = np.flatnonzero((evid == 1) & ~given)
+        if missing.size:
+            raise DataError(
+                f"{column}=1 at {self.where(int(missing[0]))} is a dose, but {self._amt} is missing or 0; give the "
+                f"amount, or set {column} to 0."
+            )
+        idle = np.flatnonzero((evid != 1) & given)
+        if idle.size:
+            i = int(idle[0])
+            raise DataError(
+                f"{self._amt}={amt[i]:g} at {self.where(i)} is no dose because {column}={evid[i]}; set {column} to 1 "
+                f"or {self._amt} to 0, or pass evid=None to have doses told by their amount."
+            )
 
     def _measured_doses(self, both: np.ndarray, dv: np.ndarray) -> np.ndarray:
         """Return which dose records carry a measurement too: none where DV is 0 on all of them."""
         if (dv[both] == 0).all():
-            self.notes.append("DV is 0 on every dose record: read as no measurement.")
+            self.notes.append(f"{self.columns['DV']} is 0 on every dose record: read as no measurement.")
             return np.zeros_like(both)
         return both
 
     def _event_codes(self) -> np.ndarray:
         column = self.columns["EVID"]
-        codes = np.nan_to_num(self._to_numbers(column, "0, 1 or 2")).astype(np.int64)
-        classic = codes >= 100  # RxODE's own coding: 101 is a dose into compartment 1
+        codes = np.nan_to_num(self._to_numbers(column, "0, 1 or 2"))
+        # RxODE's own coding: compartment·100 + 1 is a bolus; higher and other codes are infusions, resets, …
+        classic = (codes > 100) & (codes < 10_000) & (codes % 100 == 1)
+        compartments = np.unique(codes[classic])
+        if compartments.size > 1:
+            first, second = (int(np.flatnonzero(codes == c)[0]) for c in compartments[:2])
+            raise DataError(
+                f"{column}={codes[first]:g} at {self.where(first)} and {column}={codes[second]:g} at "
+                f"{self.where(second)} are doses into different compartments, which this version does not read; keep "
+                "the doses into one of them."
+            )
         if classic.any():
-            self.notes.append(f"{column} of 101 and above is read as a dose (RxODE's coding).")
+            self.notes.append(f"{column}={compartments[0]:g} is read as a dose (RxODE's coding).")
             codes = np.where(classic, 1, codes)
         bad = np.flatnonzero(~np.isin(codes, (0, 1, 2)))
         if bad.size:
             i = int(bad[0])
             raise DataError(
-                f"{column}={codes[i]} at {self.where(i)} is not read by this version (0 observation, 1 dose, 2 other); "
-                "split the subject at a reset, or leave the record out."
+                f"{column}={codes[i]:g} at {self.where(i)} is not read by this version (0 observation, 1 dose, 2 "
+                "other); make what follows a reset a subject of its own, or leave the record out."
             )
-        return codes
+        return codes.astype(np.int64)
 
     def _missing_flags(self, n: int) -> np.ndarray:
         if "MDV" not in self.columns:
             return np.zeros(n, dtype=np.int64)
         column = self.columns["MDV"]
         flags = np.nan_to_num(self._to_numbers(column, "0 or 1"))
-        return (flags != 0).astype(np.int64)
+        bad = np.flatnonzero(~np.isin(flags, (0, 1)))
+        if bad.size:
+            i = int(bad[0])
+            raise DataError(
+                f"{column}={flags[i]:g} at {self.where(i)} is not 0 (measured) or 1 (missing DV); correct it."
+            )
+        return flags.astype(np.int64)
 
     def _amount_is_a_constant(self, amt: np.ndarray, seen: np.ndarray, out: pd.DataFrame) -> bool:
         """Whether AMT is repeated on every record of a subject with observations, as R's nlme lays it out."""
@@ -242,9 +324,8 @@ class Reader:
         return pd.concat([doses, out]).sort_values("_row", kind="stable").reset_index(drop=True)
 
     def _split_both(self, out: pd.DataFrame, both: np.ndarray, dv: np.ndarray) -> pd.DataFrame:
-        count = int(both.sum())
         self.notes.append(
-            f"{count} record{'s have' if count > 1 else ' has'} AMT and DV and there is no EVID or MDV column (first: "
+            f"{_count(both, 'record')} with {self._amt} and {self.columns['DV']}, and there is no EVID column (first: "
             f"{self.where(int(np.flatnonzero(both)[0]))}): read as a dose and, right after it, an observation."
         )
         extra = out[both].copy()
@@ -253,52 +334,40 @@ class Reader:
         return pd.concat([out, extra]).sort_values("_row", kind="stable").reset_index(drop=True)
 
     def _covariates(self, out: pd.DataFrame) -> tuple[str, ...]:
-        taken = set(self.columns.values())
-        later = {c for c in self.frame.columns if str(c).upper() in _LATER or str(c).upper() in _IGNORED}
-        if self.wanted_covariates is None:
-            names = [c for c in self.frame.columns if c not in taken and c not in later]
-        else:
-            names = (
-                [self.wanted_covariates] if isinstance(self.wanted_covariates, str) else list(self.wanted_covariates)
-            )
-            for name in names:
-                if name not in self.frame.columns:
-                    raise DataError(f"covariates= names '{name}', which the table does not have{self._have()}.")
-        out["_row"] = np.arange(len(out), dtype=float)
+        """Add the covariates to `out` and return their names."""
+        columns = CovariateColumns(self.frame, self.where, self.notes, out["ID"], self.wanted_covariates is not None)
         kept = []
-        for name in names:
-            values = self.frame[name]
-            # An item may serve as covariate too (a baseline dose, say) under its own name.
-            if name in taken and str(name) in out.columns:
-                continue
-            if pd.api.types.is_bool_dtype(values):
-                values = values.astype(float)
-            numeric = pd.to_numeric(values, errors="coerce")
-            is_number = pd.api.types.is_numeric_dtype(values) or bool((numeric.notna() | values.isna()).all())
-            column = numeric.astype(float) if is_number else values.astype(object)
-            if column.isna().any():
-                column = self._carry_forward(str(name), column, out["ID"], explicit=self.wanted_covariates is not None)
-                if column is None:
-                    continue
-            out[str(name)] = column.to_numpy()
-            kept.append(str(name))
+        for name in self._covariate_names():
+            column = columns.read(name)
+            if column is not None:
+                out[str(name)] = pd.Series(column.to_numpy(), dtype=column.dtype)
+                kept.append(str(name))
         return tuple(kept)
 
-    def _carry_forward(self, name: str, column: pd.Series, ids: pd.Series, *, explicit: bool) -> pd.Series | None:
-        filled = column.groupby(ids.to_numpy()).ffill()
-        filled = filled.groupby(ids.to_numpy()).bfill()
-        lacking = np.flatnonzero(filled.isna().to_numpy())
-        if lacking.size:
-            subject = ids.iloc[lacking[0]]
-            if explicit:
+    def _covariate_names(self) -> list[Any]:
+        items = {*_ITEMS, "_row"}
+        if self.wanted_covariates is None:
+            names = []
+            for column in self.frame.columns:
+                if column in self.columns.values() or _item(column) in _IGNORED or _item(column) in _LATER:
+                    continue
+                if _item(column) in items:
+                    source = self.columns.get(_item(column))
+                    self.notes.append(
+                        f"The column {column} is not used" + (f": {source} is read as {column}." if source else ".")
+                    )
+                    continue
+                names.append(column)
+            return names
+        names = list(dict.fromkeys(self.wanted_covariates))
+        for name in names:
+            if name not in self.frame.columns:
+                raise DataError(f"covariates= names '{name}', which the table does not have{self._have()}.")
+            if str(name) in items:
                 raise DataError(
-                    f"The covariate {name} is missing for all records of subject {subject} (first: "
-                    f"{self.where(int(lacking[0]))}); give a value, or leave {name} out of covariates=."
+                    f"covariates= names '{name}', which is a NONMEM item; copy it to a column of another name."
                 )
-            self.notes.append(f"The column {name} is not used as a covariate: subject {subject} has no value.")
-            return None
-        self.notes.append(f"Missing values of {name} are the subject's previous (else next) value.")
-        return filled
+        return names
 
     def _sort_subjects(self, out: pd.DataFrame) -> pd.DataFrame:
         codes, _ = pd.factorize(out["ID"])
@@ -313,8 +382,35 @@ class Reader:
         back = np.flatnonzero((np.diff(times) < 0) & (np.diff(codes) == 0))
         if back.size:
             i = int(back[0]) + 1
-            row = int(out["_row"].iloc[i])
+            where = self.where(int(out["_row"].iloc[i]))
             raise DataError(
-                f"TIME goes back from {times[i - 1]:g} to {times[i]:g} for subject {out['ID'].iloc[i]} at "
-                f"{self.where(row)}; sort the records by time within each subject."
+                f"{self.columns['TIME']} goes back from {times[i - 1]:g} to {times[i]:g} for subject "
+                f"{out['ID'].iloc[i]} at {where}; sort each subject's records by time, or give a second occasion an ID "
+                "of its own."
             )
+
+
+def _item(column: Any) -> str:
+    """Return a column's name as NONMEM would write it."""
+    return str(column).strip().upper()
+
+
+def _label(code: Any) -> str:
+    return f"{code:g}" if isinstance(code, Real) else str(code)
+
+
+def _count(rows: np.ndarray, word: str) -> str:
+    n = int(rows.sum())
+    return f"{n} {word}{'' if n == 1 else 's'}"
+
+
+def _without_missing_words(column: pd.Series) -> pd.Series:
+    """Return text without the spaces around it, missing where it is a word for that."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    if pd.api.types.is_numeric_dtype(column) or column.dtype.kind in "mM":
+        return column
+    clean = [v.strip() if isinstance(v, str) else v for v in column.tolist()]
+    return pd.Series(
+        [None if isinstance(v, str) and v in MISSING else v for v in clean], index=column.index, dtype=object
+    )

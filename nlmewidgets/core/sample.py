@@ -129,9 +129,9 @@ def sweep(
     independent: Proposal | None = None,
     *,
     prior: int = 1,
-    mode: int = 2,
+    mode: int = 1,
     single: int = 1,
-    block: int = 0,
+    block: int = 1,
 ) -> ChainState:
     """Return the chains after one sweep of four kernels.
 

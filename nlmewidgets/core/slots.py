@@ -72,7 +72,7 @@ def slot_form(
     found: list[tuple[sp.Symbol, sp.Expr, tuple[float, ...]]] = []
     own: dict[sp.Symbol, sp.Symbol] = {}
     parameters: dict[sp.Symbol, sp.Expr] = {}
-    derived: list[tuple[sp.Symbol, sp.Expr]] = []
+    derived: dict[sp.Symbol, sp.Expr] = {}
     names = {symbol for symbol, _, _ in declared}
 
     def slot(name: str, typical: sp.Expr, row: tuple[float, ...]) -> sp.Symbol:
@@ -85,28 +85,37 @@ def slot_form(
             own[symbol] = slot(f"[{symbol.name}]", typical, tuple(float(symbol == e) for e in etas))
         return own[symbol]
 
+    def singles(expr: sp.Expr) -> dict[sp.Symbol, sp.Symbol]:
+        return {x: single(x) for x in sorted(expr.atoms(Theta, Eta), key=lambda x: x.name)}
+
+    def resolve(symbol: sp.Symbol) -> sp.Expr:
+        if symbol not in parameters:
+            expr = derived[symbol]
+            known = {s: resolve(s) for s in sorted(expr.free_symbols & names, key=lambda s: s.name)}
+            parameters[symbol] = expr.xreplace(known | singles(expr))
+        return parameters[symbol]
+
     for symbol, expr, transform in declared:
         if expr.free_symbols & names:
-            derived.append((symbol, expr))
+            derived[symbol] = expr
             continue
         if not expr.free_symbols:
             parameters[symbol] = expr
             continue
         linear = _linear(expr, etas)
         if linear is None:
-            logarithm = _positive_log(expr)
+            factor, rest = _covariate_factor(expr)
+            logarithm = _positive_log(rest)
             linear = None if logarithm is None else _linear(logarithm, etas)
-            transform = sp.exp(PLACE)
+            transform = factor * sp.exp(PLACE)
         if linear is None:
-            singles = {x: single(x) for x in sorted(expr.atoms(Theta, Eta), key=lambda x: x.name)}
-            parameters[symbol] = expr.xreplace(singles)
+            parameters[symbol] = expr.xreplace(singles(expr))
         else:
             place = slot(symbol.name, *linear)
             parameters[symbol] = place if transform is None else transform.xreplace({PLACE: place})
     for symbol in extra:
         parameters[symbol] = single(symbol)
-    for symbol, expr in derived:
-        parameters[symbol] = expr.xreplace(parameters)
+    parameters = {symbol: resolve(symbol) for symbol, _, _ in declared} | parameters
 
     found.sort(key=lambda item: not any(item[2]))
     symbols, typical, loadings = zip(*found, strict=True) if found else ((), (), ())
@@ -122,6 +131,12 @@ def _linear(expr: sp.Expr, etas: tuple[Eta, ...]) -> tuple[sp.Expr, tuple[float,
             return None
         row.append(float(slope))
     return expr.xreplace(dict.fromkeys(etas, sp.S.Zero)), tuple(row)
+
+
+def _covariate_factor(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """Return (c, expr/c) with c what depends on covariates only, of unknown sign: it stays outside logarithms."""
+    factor, rest = expr.as_independent(*expr.atoms(Theta, Eta), as_Add=False)
+    return (factor, rest) if factor.free_symbols and not factor.is_positive else (sp.S.One, expr)
 
 
 def _positive_log(expr: sp.Expr) -> sp.Expr | None:

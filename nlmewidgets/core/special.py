@@ -14,8 +14,8 @@ from nlmewidgets.core.arrays import Array
 __all__ = ["ExpMix", "expit", "expmix", "ndtr", "remove_equal_rate_singularities"]
 
 
-_SERIES_BELOW = 1.0
-_SERIES_TERMS = 19  # 1/19! < 1e-17: full double precision below |d| = 1
+_SERIES_BELOW = 2.0  # the recurrence magnifies rounding by about j!/d^j
+_SERIES_TERMS = 25  # 2^25/25! < 3e-18: full double precision below |d| = 2
 
 
 class ExpMix(sp.Function):  # type: ignore[misc]
@@ -51,6 +51,9 @@ class ExpMix(sp.Function):  # type: ignore[misc]
     def _eval_is_extended_positive(self) -> bool:
         return True
 
+    def _eval_is_finite(self) -> bool | None:
+        return True if self.args[2].is_finite and self.args[3].is_finite else None
+
     def _eval_evalf(self, prec: int) -> Any:
         import mpmath
 
@@ -58,6 +61,7 @@ class ExpMix(sp.Function):  # type: ignore[misc]
         if not (a.is_number and b.is_number):
             return None
         with mpmath.workprec(prec):
+            a, b = a._to_mpmath(prec), b._to_mpmath(prec)
             value = mpmath.quad(lambda s: (1 - s) ** int(i) * s ** int(j) * mpmath.exp(-(1 - s) * a - s * b), [0, 1])
         return sp.Float(value, precision=prec)
 
@@ -94,7 +98,7 @@ def expmix(a: Any, b: Any, order: int) -> tuple[Array, ...]:
     Notes
     -----
     With :math:`d = |b - a|` and :math:`K_j = \int_0^1 s^j e^{-sd} ds`:
-    :math:`K_j = (j K_{j-1} - e^{-d})/d` for :math:`d \ge 1`, the power series below.
+    :math:`K_j = (j K_{j-1} - e^{-d})/d` for :math:`d \ge 2`, the power series below.
     """
     difference = np.asarray(b - a, dtype=float)
     smaller = np.minimum(a, b)
@@ -151,7 +155,7 @@ def remove_equal_rate_singularities(expression: sp.Expr) -> sp.Expr:
         replaced = _rewrite_difference(term)
         if replaced is None:
             continue
-        mixture, factor, gap = replaced
+        mixture, factor, difference, gap = replaced
         marker = sp.Dummy("M", positive=True)
         candidate = expression.xreplace({term: factor * marker})
         try:
@@ -161,15 +165,16 @@ def remove_equal_rate_singularities(expression: sp.Expr) -> sp.Expr:
             continue
         if coefficient.has(marker) or rest.has(sp.nan, sp.zoo):
             continue
-        coefficient = sp.cancel(sp.together(coefficient))
-        if sp.gcd(sp.denom(coefficient), gap) != 1:
-            continue
+        original = sp.cancel(sp.together(coefficient / difference))
+        coefficient = sp.cancel(original * difference)
+        if sp.gcd(sp.denom(original), gap) == 1 or sp.gcd(sp.denom(coefficient), gap) != 1:
+            continue  # there is no pole at A = B, or it stays
         expression = rest + coefficient * mixture
     return expression
 
 
-def _rewrite_difference(term: sp.Add) -> tuple[sp.Expr, sp.Expr, sp.Expr] | None:
-    """Return M00, factor and the zero of A − B for a term c·e^A − c·e^B = factor·M00; None for any other."""
+def _rewrite_difference(term: sp.Add) -> tuple[sp.Expr, sp.Expr, sp.Expr, sp.Expr] | None:
+    """Return M00, factor, A − B and its numerator for a term c·e^A − c·e^B = factor·M00; None for any other."""
     if len(term.args) != 2:
         return None
     parts = []
@@ -182,7 +187,7 @@ def _rewrite_difference(term: sp.Add) -> tuple[sp.Expr, sp.Expr, sp.Expr] | None
     if sp.expand(c1 + c2) != 0:
         return None
     # c1 e^{a1} - c1 e^{a2} = c1 (a1 - a2) M00(-a1, -a2)
-    return ExpMix(0, 0, -a1, -a2), c1 * (a1 - a2), sp.numer(sp.together(a1 - a2))
+    return ExpMix(0, 0, -a1, -a2), c1 * (a1 - a2), a1 - a2, sp.numer(sp.together(a1 - a2))
 
 
 class expit(sp.Function):  # type: ignore[misc]  # noqa: N801 - a mathematical function, named as in SciPy
@@ -196,6 +201,9 @@ class expit(sp.Function):  # type: ignore[misc]  # noqa: N801 - a mathematical f
 
     def _eval_is_extended_positive(self) -> bool:
         return True
+
+    def _eval_is_finite(self) -> bool | None:
+        return True if self.args[0].is_extended_real else None
 
     def _eval_evalf(self, prec: int) -> Any:
         (x,) = self.args
@@ -216,6 +224,9 @@ class ndtr(sp.Function):  # type: ignore[misc]  # noqa: N801
 
     def _eval_is_extended_positive(self) -> bool:
         return True
+
+    def _eval_is_finite(self) -> bool | None:
+        return True if self.args[0].is_extended_real else None
 
     def _eval_evalf(self, prec: int) -> Any:
         (x,) = self.args

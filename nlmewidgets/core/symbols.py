@@ -92,6 +92,19 @@ def _finite(what: str, name: str, value: float) -> float:
     return number
 
 
+def _bound(what: str, name: str, value: float | None) -> float | None:
+    """Return a bound as a number; None where there is none (None or infinite)."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise ModelError(f"{what} '{name}' has the bound {value!r}; give a number, or None for no bound.")
+    return None if math.isinf(number) else number
+
+
 def theta(
     name: str, value: float, *, lower: float | None = None, upper: float | None = None, fixed: bool = False
 ) -> Theta:
@@ -114,8 +127,7 @@ def theta(
         If the value is not finite or not inside its bounds.
     """
     number = _finite("theta", name, value)
-    low = None if lower is None or math.isinf(lower) else float(lower)
-    high = None if upper is None or math.isinf(upper) else float(upper)
+    low, high = _bound("theta", name, lower), _bound("theta", name, upper)
     check_bounds(f"theta '{name}'", number, low, high)
     # SymPy may simplify with the sign only where the bounds guarantee it.
     sign = {"positive": True} if low is not None and low >= 0 else {"real": True}
@@ -123,7 +135,9 @@ def theta(
 
 
 def check_bounds(what: str, value: float, lower: float | None, upper: float | None) -> None:
-    """Raise unless lower < value < upper, naming `what`."""
+    """Raise unless the value is finite and lower < value < upper, naming `what`."""
+    if not math.isfinite(value):
+        raise ModelError(f"{what} is {value:g}; give a finite number.")
     if lower is not None and upper is not None and not lower < upper:
         raise ModelError(f"{what} has lower bound {lower:g} and upper bound {upper:g}; the lower must be smaller.")
     if lower is not None and value <= lower:

@@ -58,8 +58,9 @@ class Tape:
         self._derivatives: dict[tuple[int, int], Index] = {}
         self._dependencies: list[frozenset[int]] = []
         self.inputs: dict[sp.Symbol, int] = {}
-        for symbol, level in inputs.items():
-            self.inputs[symbol] = self._node("input", (), symbol.name, level)
+        for place, (symbol, level) in enumerate(inputs.items()):
+            # By place, not by name: a covariate and a theta may share one.
+            self.inputs[symbol] = self._node("input", (), place, level)
 
     # ---------------------------------------------------------------- building
 
@@ -243,6 +244,8 @@ class Tape:
             for number in numbers[1:]:
                 result = self._node(op, (result, number))
             return result
+        if isinstance(expr, sp.ITE):  # what SymPy makes of a condition that contains a Piecewise
+            return self.where(*(self.expression(a) for a in expr.args))
         if isinstance(expr, sp.Not):
             return self._node("logical_not", (self.expression(expr.args[0]),))
         if expr in (sp.true, sp.false):
@@ -326,9 +329,16 @@ class Tape:
             return args[1 - position]
         if op == "pow":
             base, exponent = args
+            zero, one = self.constant(0.0), self.constant(1.0)
             if position == 0:
-                return self.mul(exponent, self.power(base, self.sub(exponent, self.constant(1.0))))
-            return self.mul(number, self.unary("log", base))
+                slope = self.mul(exponent, self.power(base, self.sub(exponent, one)))
+                if self._value(exponent) is not None:
+                    return slope
+                at_zero = self.where(self._node("equal", (exponent, one)), one, zero)
+            else:
+                slope, at_zero = self.mul(number, self.unary("log", base)), zero
+            # A Hill function at concentration 0 is flat in every parameter, not 0·log 0.
+            return self.where(self._node("equal", (base, zero)), at_zero, slope)
         if op in ("maximum", "minimum"):
             first_wins = self._node("greater" if op == "maximum" else "less", args)
             one, zero = self.constant(1.0), self.constant(0.0)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fit"]
 
+_OWN = "~"
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -46,7 +48,7 @@ class Fit:
     etas : (subjects, etas) float
         EBEs of the subjects used.
     iterations : DataFrame
-        One row per iteration.
+        One row per iteration, with '~' before the names that are no parameters'; see `history`.
     status : str
         'converged', 'stopped', 'limit' or 'failed'.
     message : str
@@ -85,7 +87,9 @@ class Fit:
     ) -> Fit:
         """Return the fit that ends at iteration `last`."""
         rows = [
-            {"k": it.k, "phase": it.phase, "ofv": it.ofv, **it.to_dict(), **{f"~{k}": v for k, v in it.details.items()}}
+            {_OWN + "k": it.k, _OWN + "phase": it.phase, _OWN + "ofv": it.ofv}
+            | it.to_dict()
+            | {_OWN + name: number for name, number in it.details.items()}
             for it in history
         ]
         new = cls(
@@ -159,8 +163,18 @@ class Fit:
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row per iteration: k, phase, ofv, the parameters, the method's own numbers."""
-        return self.iterations.rename(columns=lambda c: str(c).removeprefix("~"))
+        """One row per iteration: k, phase, ofv, the parameters, the method's own numbers.
+
+        Where a parameter has the name of one of the others (an elimination rate k, say), the parameter
+        keeps it and the other gets an underscore: ``k_``.
+        """
+        taken = set(self.start.names)
+
+        def plain(column: str) -> str:
+            name = column.removeprefix(_OWN)
+            return name + "_" * (name in taken and column != name)
+
+        return self.iterations.rename(columns=plain)
 
     # -------------------------------------------------------------------- status
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,21 @@ def resolve(method: str | Method, options: dict[str, Any]) -> Method:
         If there is no such method or option.
     """
     if isinstance(method, Method):
-        return replace(method, **options) if options else method
-    if method not in METHODS:
+        return method.with_options({f.name: getattr(method, f.name) for f in fields(method)} | options)
+    name = str(method).lower()
+    if name not in METHODS:
         raise MethodError(f"There is no method '{method}' in this version; there are {', '.join(METHODS)}.")
-    return METHODS[method].with_options(options)
+    return METHODS[name].with_options(options)
+
+
+def bind(model: Model, data: Data) -> Problem:
+    """Return the model bound to data with at least one observation."""
+    problem = model.problem(data)
+    if not problem.n_obs:
+        raise DataError("The data have no observation to fit: every DV is missing; check DV, MDV and EVID.")
+    if not np.isfinite(data.dv).all():
+        raise DataError("The data have no DV: a grid of on_grid() is for predictions; fit the data it was made of.")
+    return problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +79,9 @@ class Run:
             If no subject's prediction is a number at the initial values.
         """
         chosen = resolve(method, options)
-        problem = model.problem(data)
+        if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
+            raise MethodError(f"seed={seed!r} is not a whole number from 0; give one, or None to have it chosen.")
+        problem = bind(model, data)
         refusal = chosen.refusal(problem)
         if refusal is None and not chosen.estimates:
             able = ", ".join(name for name, m in METHODS.items() if m.estimates)
@@ -86,22 +99,25 @@ class Run:
             problem = model.problem(data.subset(kept))
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
-        return cls(model, data, problem, chosen, seed, excluded)
+        return cls(model, data, problem, chosen, int(seed), excluded)
 
     def steps(self) -> Iterator[Iteration]:
-        """Yield the method's iterations; the first names the subjects left out."""
+        """Yield the method's iterations; the first and the last name the subjects left out."""
         rng = np.random.default_rng(self.seed)
-        note = " ".join(f"Subject {i} is left out: {why}" for i, why in self.excluded.items())
         for iteration in self.method.steps(self.problem, self.model.values, rng):
-            if note and (iteration.k == 0 or iteration.status != "running"):
-                iteration = replace(iteration, message=f"{iteration.message} {note}".strip())
-            yield iteration
+            ends = iteration.k == 0 or iteration.status != "running"
+            yield self._noted(iteration) if ends and self.excluded else iteration
+
+    def _noted(self, iteration: Iteration) -> Iteration:
+        note = " ".join(f"Subject {i} is left out: {why}" for i, why in self.excluded.items())
+        return replace(iteration, message=f"{iteration.message} {note}".strip())
 
     def result(self, history: list[Iteration], *, stopped: str = "", elapsed: float = 0.0) -> Fit:
         """Return the Fit of the iterations so far; `stopped` says why, if before the method's own end."""
         last = history[-1]
         if last.status == "running":
-            last = replace(last, status="stopped", message=f"{stopped or 'Stopped'} after {last.k} iterations.")
+            after = f"{last.k} iteration{'' if last.k == 1 else 's'}"
+            last = self._noted(replace(last, status="stopped", message=f"{stopped or 'Stopped'} after {after}."))
         last = self.method.finish(self.problem, last)
         return Fit.of(
             self.model, self.data, self.problem, self.method, last, history, self.seed, elapsed, self.excluded
@@ -222,12 +238,14 @@ async def fit_async(
     seed: int | None = None,
     callback: Callable[[Iteration], Any] | None = None,
     stop: threading.Event | None = None,
+    time_limit: float | None = None,
     **options: Any,
 ) -> Fit:
     """Estimate without blocking the event loop: the steps run in a thread, the callback in the loop.
 
-    Where there are no threads (Pyodide) the loop gets its turn between steps.  Cancelling the task
-    waits for the step in flight and then ends.
+    The arguments are those of `fit`, without a progress line.  Where there are no threads (Pyodide)
+    the loop gets its turn between steps.  Cancelling the task waits for the step in flight and then
+    ends.
     """
     run = Run.prepare(model, data, method, seed, options)
     began = time.monotonic()
@@ -247,18 +265,21 @@ async def fit_async(
                 break
         return out
 
+    async def away(work: Callable[[], Any]) -> Any:
+        """Run `work` in the thread, if there is one; a cancellation waits for it."""
+        if pool is None:
+            await asyncio.sleep(0)
+            return work()
+        step = loop.run_in_executor(pool, work)
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            await asyncio.wait([step])
+            raise
+
     try:
         while True:
-            if pool is None:
-                batch = some()
-                await asyncio.sleep(0)
-            else:
-                step = loop.run_in_executor(pool, some)
-                try:
-                    batch = await asyncio.shield(step)
-                except asyncio.CancelledError:
-                    await asyncio.wait([step])
-                    raise
+            batch = await away(some)
             for iteration in batch:
                 history.append(iteration)
                 if callback is not None:
@@ -268,10 +289,14 @@ async def fit_async(
             if stop is not None and stop.is_set():
                 stopped = "Stopped by the user"
                 break
+            if time_limit is not None and time.monotonic() - began > time_limit:
+                stopped = f"Stopped at the time limit of {time_limit:g} s"
+                break
+        # Bringing objective and etas up to date may take as long as a step.
+        return await away(lambda: run.result(history, stopped=stopped, elapsed=time.monotonic() - began))
     finally:
         if pool is not None:
             pool.shutdown(wait=True)
-    return run.result(history, stopped=stopped, elapsed=time.monotonic() - began)
 
 
 def ofv(model: Model, data: Data, method: str | Method = "focei", **options: Any) -> float:
@@ -283,7 +308,7 @@ def ofv(model: Model, data: Data, method: str | Method = "focei", **options: Any
         Naming the first subject whose objective is not a number.
     """
     chosen = resolve(method, options)
-    problem = model.problem(data)
+    problem = bind(model, data)
     refusal = chosen.refusal(problem)
     if refusal:
         raise MethodError(refusal)

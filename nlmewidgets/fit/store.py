@@ -48,14 +48,31 @@ def save(fit: Fit, path: str | Path) -> Path:
         "omega": fit.values.omega.tolist(),
         "sigma": fit.values.sigma.tolist(),
         "eta": fit.etas.tolist(),
-        "excluded": [[_plain(k), v] for k, v in fit.excluded.items()],
+        "excluded": [[k, v] for k, v in fit.excluded.items()],
         "model": model_to_dict(fit.start),
         "data": _data_to_dict(fit.data),
-        "history": {c: _column(fit.iterations[c]) for c in fit.iterations},
+        "history": {c: fit.iterations[c].tolist() for c in fit.iterations},
     }
     target = Path(path)
-    target.write_text(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(_strict(document), indent=1, allow_nan=False, ensure_ascii=False)
+    try:
+        target.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise NlmeError(
+            f"'{target}' cannot be written ({error.strerror}); give a file in an existing folder."
+        ) from None
     return target
+
+
+def _strict(value: Any) -> Any:
+    """Return the value with null where JSON has no number: what is not finite."""
+    if isinstance(value, Mapping):
+        return {k: _strict(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_fit(path: str | Path) -> Fit:
@@ -73,29 +90,48 @@ def load_fit(path: str | Path) -> Fit:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NlmeError(f"There is no file '{file}'; check the path.") from None
+    except OSError as error:
+        raise NlmeError(f"'{file}' cannot be read ({error.strerror}); give the file of a saved fit.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise NlmeError(f"'{file.name}' is not a saved fit: {error}.") from None
-    if not isinstance(document, dict) or "format" not in document:
-        raise NlmeError(f"'{file.name}' is JSON but not a saved fit.")
+        raise NlmeError(f"'{file.name}' is not a saved fit ({error}); give a file written by Fit.save().") from None
+    if not isinstance(document, dict) or not isinstance(document.get("format"), int):
+        raise NlmeError(f"'{file.name}' is JSON but not a saved fit; give a file written by Fit.save().")
     if document["format"] > FORMAT:
         raise NlmeError(f"'{file.name}' was saved by a later version of nlmewidgets; update to read it.")
+    try:
+        return _fit_from_dict(document, file.name)
+    except NlmeError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise NlmeError(f"'{file.name}' is a damaged fit ({type(error).__name__}: {error}); save it again.") from None
+
+
+def _fit_from_dict(document: Mapping[str, Any], file: str) -> Fit:
     history = document["history"]
     return Fit(
         start=model_from_dict(document["model"]),
-        data=_data_from_dict(document["data"], file.name),
+        data=_data_from_dict(document["data"], file),
         method=document["method"],
         options=document["options"],
-        values=Values(np.array(document["theta"]), _matrix(document["omega"]), np.array(document["sigma"])),
-        ofv=document["ofv"],
+        values=Values(_floats(document["theta"]), _matrix(document["omega"]), _floats(document["sigma"])),
+        ofv=_missing(document["ofv"]),
         ofv_by=document["ofv_by"],
-        etas=np.array(document["eta"]).reshape(-1, len(document["omega"])),
-        iterations=pd.DataFrame({c: [math.nan if v is None else v for v in col] for c, col in history.items()}),
+        etas=_floats(document["eta"]).reshape(len(document["eta"]), len(document["omega"])),
+        iterations=pd.DataFrame({c: list(map(_missing, column)) for c, column in history.items()}),
         status=document["status"],
         message=document["message"],
         seed=document["seed"],
         elapsed=document["elapsed_s"],
         excluded=dict(document["excluded"]),
     )
+
+
+def _floats(values: list[Any]) -> np.ndarray:
+    return np.array(values, dtype=float)
+
+
+def _missing(value: Any) -> Any:
+    return math.nan if value is None else value
 
 
 def _matrix(rows: list[list[float]]) -> np.ndarray:
@@ -110,15 +146,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "unknown"
     return found
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _column(values: pd.Series) -> list[Any]:
-    out = [_plain(v) for v in values.tolist()]
-    return [None if isinstance(v, float) and not math.isfinite(v) else v for v in out]
 
 
 # --------------------------------------------------------------------------- model
@@ -198,7 +225,7 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
 
 def _data_to_dict(data: Data) -> dict[str, Any]:
     return {
-        "records": {c: _column(data.records[c]) for c in data.records},
+        "records": {c: data.records[c].tolist() for c in data.records},
         "covariates": list(data.covariates),
         "units": dict(data.units),
         "notes": list(data.notes),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import sympy as sp
 
+from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.symbols import Sigma, sigma
 
 __all__ = ["RESIDUALS", "Additive", "Combined", "Combined1", "Proportional", "Residual"]
@@ -22,11 +23,12 @@ class Residual:
 
     def sigmas(self) -> list[Sigma]:
         """Return the sigma symbols with their initial values, in the order of the arguments."""
-        held = set(self.fixed)  # type: ignore[attr-defined]
+        wanted: Any = self.fixed  # type: ignore[attr-defined]
+        if isinstance(wanted, bool):
+            wanted = self.sigma_names.values() if wanted else ()
+        held = {wanted} if isinstance(wanted, str) else set(wanted)
         unknown = held - set(self.sigma_names.values())
         if unknown:
-            from nlmewidgets.core.errors import ModelError
-
             raise ModelError(f"fixed= names '{min(unknown)}'; the sigmas are {', '.join(self.sigma_names.values())}.")
         return [sigma(name, getattr(self, field), fixed=name in held) for field, name in self.sigma_names.items()]
 

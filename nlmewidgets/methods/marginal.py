@@ -121,8 +121,8 @@ def assemble_scores(
     return Scores(per_theta.T, omega, sigma.T)
 
 
-MANY_SUBJECTS = 100
-"""From here on Gauss–Newton on the scores beats BFGS started from them (see docs/decisions)."""
+SUBJECTS_PER_PARAMETER = 2.5
+"""From here on Gauss–Newton on the scores beats BFGS started from them (docs/decisions/0007)."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,10 @@ class Approximation(Method):
             if extra is not None:
                 eta, shift, origin = extra
                 warm = eta if shift is None else eta + shift @ (x - origin)
-            result = self.evaluate(problem, values, warm, gradient=True)
+            try:
+                result = self.evaluate(problem, values, warm, gradient=True)
+            except np.linalg.LinAlgError:  # a singular Omega: a step too far
+                return Point(np.inf, np.zeros(len(x)))
             if result.scores is None or not np.isfinite(result.ofv):
                 return Point(np.inf, np.zeros(len(x)))
             scores = result.scores.along(space, values)
@@ -174,7 +177,7 @@ class Approximation(Method):
             space.pack(start),
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
-            refresh=problem.n_subjects >= MANY_SUBJECTS,
+            refresh=problem.n_subjects >= SUBJECTS_PER_PARAMETER * len(space.x_names),
         )
         first: float | None = None
         for k, step in enumerate(path):

@@ -29,12 +29,12 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.methods.marginal import Approximation, Evaluation, log_det, precision_of
 
-__all__ = ["AGQ", "Laplace", "evaluate_quadrature", "nodes_within"]
+__all__ = ["AGQ", "Laplace", "affordable_nodes", "evaluate_quadrature", "nodes_within"]
 
 
 _MOST_POINTS = 2_000_000
-_CHUNK = 1_000_000
-"""Predictions held at once."""
+_CHUNK = 50_000
+"""Predictions made at once: as many as stay in the processor's cache (four times faster than a million)."""
 
 
 @lru_cache(maxsize=32)
@@ -54,6 +54,11 @@ def nodes_within(q: int, points: int = 5_000, most: int = 15) -> int:
     while nodes + 2 <= most and (nodes + 2) ** q <= points:
         nodes += 2
     return nodes
+
+
+def affordable_nodes(problem: Problem) -> int:
+    """Return the nodes per dimension of a quadrature that takes a second or two at most."""
+    return nodes_within(problem.n_eta, min(5_000, 50_000_000 // max(problem.n_obs, 1)))
 
 
 def evaluate_quadrature(problem: Problem, values: Values, nodes: int, start: Array | None = None) -> Evaluation:

@@ -34,11 +34,12 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.sample import ChainState, Proposal, Target, refresh, sweep
 from nlmewidgets.methods.base import Iteration, Method
 from nlmewidgets.methods.marginal import at_the_edge, log_det, precision_of
-from nlmewidgets.methods.quadrature import evaluate_quadrature, nodes_within
+from nlmewidgets.methods.quadrature import affordable_nodes, evaluate_quadrature
 
 __all__ = ["SAEM"]
 
 
+_CHAINS_IN_TOTAL = 200
 _LARGEST_MOVE = 0.7
 """Of an unconstrained coordinate in one Newton step: a factor of two for a positive parameter."""
 
@@ -56,7 +57,7 @@ class SAEM(Method):
     smooth : int
         Iterations with γ_k = 1/k, which average the noise away.
     chains : int
-        Chains per subject; 0: as many as make 50 in total.
+        Chains per subject; 0: as many as make 200 in total, which on so few numbers cost little more than one.
     annealing : float
         During the first half of `explore` a variance may shrink by this factor an iteration at most.
     objective_every : int
@@ -84,14 +85,14 @@ class SAEM(Method):
 
     def ofv(self, problem: Problem, values: Values) -> float:
         """Return −2 log L by quadrature: SAEM maximises the likelihood itself."""
-        return evaluate_quadrature(problem, values, nodes_within(problem.n_eta)).ofv
+        return evaluate_quadrature(problem, values, affordable_nodes(problem)).ofv
 
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield every iteration, from 0 (the start) to `explore` + `smooth`."""
         if min(self.burn_in, self.explore, self.smooth, self.chains) < 0 or self.explore + self.smooth < 1:
             raise MethodError("SAEM needs non-negative phase lengths and at least one iteration.")
         space, n, q = problem.space, problem.n_subjects, problem.n_eta
-        chains = self.chains or max(1, math.ceil(50 / n))
+        chains = self.chains or max(1, math.ceil(_CHAINS_IN_TOTAL / n))
         plan = _Plan.of(problem, start)
         values = start
         with np.errstate(all="ignore"):
@@ -111,8 +112,9 @@ class SAEM(Method):
             gamma = 1.0 if exploring else 1.0 / (k - self.explore)
             floor = self.annealing if k <= self.explore // 2 else 0.0
             with np.errstate(all="ignore"):
-                odd = k % 2
-                state = sweep(target, state, rng, centre, single=odd, block=1 - odd)
+                # The proposals around the modes do most of the work; the others take turns to reach what they miss.
+                turn = k % 3
+                state = sweep(target, state, rng, centre, prior=turn == 0, single=turn == 1, block=turn == 2)
                 f = problem.predict(problem.slots(target.typical, state.eta))
                 statistics = statistics.updated(problem, plan, values, target, state, f, gamma)
                 new = _maximise(problem, plan, values, target, statistics, gamma, floor)
@@ -122,7 +124,7 @@ class SAEM(Method):
                 mean = mean + (1.0 / max(1, k - self.explore)) * (eta.mean(axis=1) - mean)
                 values, target = new, moved
                 state = refresh(target, state, eta, None if len(plan.newton) else f)
-                if k % self.objective_every == 0 or k == total:
+                if k % self.objective_every == 0 or k in (1, 2, 5, 10) or k == total:
                     ofv, centre = _look(problem, values, centre)
             phase = "explore" if exploring else "smooth"
             yield self._iteration(k, phase, values, ofv, mean, space, total, gamma, state)
@@ -160,7 +162,7 @@ class SAEM(Method):
 
     def finish(self, problem: Problem, last: Iteration) -> Iteration:
         """Return the iteration with −2 log L by quadrature and the modes as etas."""
-        nodes = nodes_within(problem.n_eta)
+        nodes = affordable_nodes(problem)
         result = evaluate_quadrature(problem, last.values, nodes)
         by = "laplace" if nodes == 1 else f"agq, {nodes} nodes"
         return replace(last, ofv=result.ofv, ofv_by=by, eta=result.eta)
@@ -406,7 +408,7 @@ def _maximise(
         mean = plan.mean(problem.typical(theta).slots)
         cross = statistics.u @ mean.T
         fresh = (statistics.uu - cross - cross.T + mean @ mean.T) / n
-        omega = np.where(plan.omega_free, _floored(fresh, omega, floor), omega)
+        omega = _definite(np.where(plan.omega_free, _floored(fresh, omega, floor), omega), plan.omega_free)
     if plan.scale:
         variance = max(statistics.squares, floor * sigma[0] ** 2)
         sigma[0] = math.sqrt(variance)
@@ -424,6 +426,25 @@ def _floored(fresh: Array, old: Array, floor: float) -> Array:
     out = fresh * (ratio[:, None] * ratio)
     np.fill_diagonal(out, kept)
     return out
+
+
+_LEAST_EIGENVALUE = 1e-6
+"""Of the correlation matrix of the random effects: the chains need a density, even where effects coincide."""
+
+
+def _definite(omega: Array, free: NDArray[np.bool_]) -> Array:
+    """Return a covariance whose correlations are pulled back from ±1 as far as it takes to be definite."""
+    if not np.any(free & ~np.eye(len(omega), dtype=bool)):
+        return omega
+    sd = np.sqrt(omega.diagonal())
+    scale = sd[:, None] * sd
+    correlation = omega / scale
+    smallest = float(np.linalg.eigvalsh(correlation)[0])
+    if smallest >= _LEAST_EIGENVALUE:
+        return omega
+    shift = (_LEAST_EIGENVALUE - smallest) / (1.0 - _LEAST_EIGENVALUE)
+    pulled = (correlation + shift * np.eye(len(omega))) / (1.0 + shift) * scale
+    return np.where(free, pulled, omega)
 
 
 def _solve(matrix: Array, right: Array) -> Array:

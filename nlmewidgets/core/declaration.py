@@ -1,0 +1,276 @@
+"""What the user wrote → canonical expressions and a parameter space, or a sentence about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import sympy as sp
+from sympy.functions.elementary.piecewise import ExprCondPair
+from sympy.logic.boolalg import Boolean
+
+from nlmewidgets.core import symbols as role
+from nlmewidgets.core.distributions import Distribution
+from nlmewidgets.core.errors import ModelError
+from nlmewidgets.core.expression import FUNCTIONS, parse
+from nlmewidgets.core.parameters import Parameter, ParameterSpace
+
+__all__ = ["Declaration"]
+
+RESERVED = (role.time, role.dose)
+_NAMES = {"t": "nw.time", "time": "nw.time", "dose": "nw.dose", "f": "nw.f"}
+"""Names with a meaning of their own in expressions; no parameter may have them."""
+_NOT_REAL = (sp.nan, sp.zoo, sp.oo, -sp.oo, sp.I)
+_ARITHMETIC = (sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, Boolean, ExprCondPair, sp.Tuple)
+
+
+class Declaration:
+    """Turns what the user wrote into canonical expressions and a parameter space.
+
+    The numbers carried by theta(), eta() and sigma() go into the space; the expressions keep bare
+    symbols, so that models which differ in numbers only share their compiled code.
+    """
+
+    def __init__(self, parameters: Mapping[Any, Any]) -> None:
+        self.thetas: dict[str, Parameter] = {}
+        self.etas: dict[str, tuple[float, bool]] = {}
+        self.sigmas: dict[str, Parameter] = {}
+        self.names: dict[str, sp.Symbol] = {}
+        for key in parameters:
+            symbol = sp.Symbol(key, real=True) if isinstance(key, str) else key
+            if not isinstance(symbol, sp.Symbol) or isinstance(symbol, role._Role):
+                raise ModelError(f"parameters= has the key {key!r}; a key is a plain SymPy symbol or a name.")
+            if symbol.name in self.names:
+                raise ModelError(f"parameters= declares '{symbol.name}' twice; keep one.")
+            if symbol.name in _NAMES or not symbol.name:
+                meaning = f"stands for {_NAMES[symbol.name]}" if symbol.name else "is empty"
+                raise ModelError(f"parameters= has the name '{symbol.name}', which {meaning}; choose another name.")
+            self.names[symbol.name] = symbol
+        self.parameters: dict[sp.Symbol, Distribution | sp.Expr] = {}
+        for symbol, value in zip(self.names.values(), parameters.values(), strict=True):
+            self.parameters[symbol] = self._parameter(symbol, value)
+
+    # ------------------------------------------------------------- expressions
+
+    def _expression(self, value: Any, what: str) -> sp.Expr:
+        if isinstance(value, str):
+            return parse(value, {**self.names, "t": role.time, "time": role.time, "dose": role.dose, "f": role.f})
+        if isinstance(value, Distribution):
+            raise ModelError(f"{what} is {value}; a distribution belongs in parameters=.")
+        try:
+            expr = sp.sympify(value, strict=True)
+        except (sp.SympifyError, TypeError, ValueError):
+            raise ModelError(f"{what} is {value!r}; give a SymPy expression, a number or a string.") from None
+        if not isinstance(expr, sp.Expr) or expr.is_Matrix:
+            raise ModelError(
+                f"{what} is {expr}, which is not a numerical expression; give one number, not a {type(expr).__name__}."
+            )
+        if expr.has(*_NOT_REAL):
+            raise ModelError(f"{what} is {expr}, which is not a finite real number; correct the expression.")
+        for part in sp.preorder_traversal(expr):
+            name = type(part).__name__
+            if name not in FUNCTIONS and not isinstance(part, _ARITHMETIC):
+                raise ModelError(
+                    f"{what} contains the function '{name}', which is not available; there are {', '.join(FUNCTIONS)}."
+                )
+        return expr
+
+    def _canonical(self, expr: sp.Expr, what: str, allowed: tuple[sp.Symbol, ...]) -> sp.Expr:
+        changes: dict[sp.Symbol, sp.Symbol] = {}
+        for symbol in sorted(expr.free_symbols, key=lambda s: s.name):
+            if isinstance(symbol, role.Theta):
+                changes[symbol] = self._take_theta(symbol)
+            elif isinstance(symbol, role.Eta):
+                changes[symbol] = self._take_eta(symbol)
+            elif isinstance(symbol, role.Sigma):
+                raise ModelError(f"sigma '{symbol.name}' is used in {what}; a sigma belongs in residual=.")
+            elif isinstance(symbol, role.Covariate):
+                continue
+            elif isinstance(symbol, role.Reserved):
+                if symbol not in allowed:
+                    remedy = (
+                        "the residual sd is where it belongs"
+                        if symbol == role.f
+                        else "put what depends on it in prediction="
+                    )
+                    raise ModelError(f"'{symbol.name}' cannot be used in {what}; {remedy}.")
+            elif symbol.name in self.names:
+                changes[symbol] = self.names[symbol.name]
+            else:
+                raise ModelError(self._unknown(symbol, what))
+        return expr.xreplace(changes)
+
+    def _unknown(self, symbol: sp.Symbol, what: str) -> str:
+        hint = (_NAMES | {"D": "nw.dose"}).get(symbol.name)
+        remedy = f"did you mean {hint}?" if hint else "declare it in parameters=, or as nw.covariate() or nw.theta()."
+        return f"'{symbol.name}' in {what} is not a parameter; {remedy}"
+
+    def _take_theta(self, symbol: role.Theta) -> role.Theta:
+        value, lower, upper, fixed = symbol.details
+        self._keep(self.thetas, Parameter(symbol.name, value, lower, upper, fixed))
+        return role.plain_theta(symbol.name, lower)
+
+    def _take_eta(self, symbol: role.Eta) -> role.Eta:
+        if self.etas.setdefault(symbol.name, symbol.details) != symbol.details:
+            raise ModelError(f"eta '{symbol.name}' is declared twice with different numbers; keep one of them.")
+        return role.plain_eta(symbol.name)
+
+    def _keep(self, table: dict[str, Parameter], p: Parameter) -> None:
+        if table.setdefault(p.name, p) != p:
+            raise ModelError(f"'{p.name}' is declared twice with different numbers; keep one.")
+
+    # ------------------------------------------------------------------- parts
+
+    def _parameter(self, symbol: sp.Symbol, value: Any) -> Distribution | sp.Expr:
+        name = symbol.name
+        if not isinstance(value, Distribution):
+            expr = self._canonical(self._expression(value, f"the parameter '{name}'"), f"parameter '{name}'", ())
+            if symbol in expr.free_symbols:
+                raise ModelError(f"The parameter '{name}' is defined by itself; use theta() for its typical value.")
+            return expr
+        typical = role._finite("The parameter", name, value.typical)
+        sd = role._finite("The sd of parameter", name, value.sd)
+        if sd < 0:
+            raise ModelError(f"The parameter '{name}' has sd={sd:g}; a standard deviation is positive (0: no eta).")
+        value = replace(
+            value,
+            lower=role._bound("The parameter", name, value.lower),
+            upper=role._bound("The parameter", name, value.upper),
+        )
+        if (wrong := value.refusal()) is not None:
+            raise ModelError(f"The parameter '{name}' {wrong}; change the bounds or the distribution.")
+        lower, upper = value.bounds
+        role.check_bounds(f"The parameter '{name}'", typical, lower, upper)
+        self._keep(self.thetas, Parameter(name, typical, lower, upper, value.fixed))
+        effect = self._canonical(
+            self._expression(value.effect, f"the effect on '{name}'"), f"the effect on '{name}'", ()
+        )
+        if effect.atoms(role.Eta) or effect.free_symbols & set(self.names.values()):
+            raise ModelError(
+                f"The effect on '{name}' may contain thetas and covariates only; write it in full instead."
+            )
+        if sd:
+            self._take_eta(role.Eta(f"eta_{name}", details=(sd, bool(value.fixed_sd)), real=True))
+        return replace(value, typical=typical, sd=sd, effect=effect)
+
+    def prediction(self, value: Any) -> sp.Expr:
+        """Return the canonical prediction."""
+        return self._canonical(self._expression(value, "prediction="), "prediction=", RESERVED)
+
+    def residual(self, value: Any) -> sp.Expr:
+        """Return the canonical standard deviation in f, sigmas, time and covariates."""
+        if isinstance(value, Mapping):
+            if set(value) != {"sd"}:
+                raise ModelError(
+                    f'residual= has the keys {list(value)}; as a mapping it is {{"sd": expression in nw.f}}.'
+                )
+            expr = self._expression(value["sd"], "the residual sd")
+            if expr.is_number and not expr > 0:
+                raise ModelError(f"The residual sd is {expr}; a standard deviation is positive.")
+        elif hasattr(value, "sd_expression") and not isinstance(value, type):
+            expr = value.sd_expression(role.f)
+        elif isinstance(value, type):
+            name = value.__name__
+            raise ModelError(f"residual={name} is a class; give it its standard deviations, e.g. {name}(0.5).")
+        else:
+            raise ModelError(
+                f"residual={value!r} is not a residual error model; use Additive(sd), Proportional(sd), "
+                'Combined(additive, proportional), Combined1(additive, proportional) or {"sd": expression}.'
+            )
+        changes: dict[sp.Symbol, sp.Symbol] = {}
+        for symbol in sorted(expr.free_symbols, key=lambda s: s.name):
+            if isinstance(symbol, role.Sigma):
+                number, fixed = symbol.details
+                self._keep(self.sigmas, Parameter(symbol.name, number, 0.0, None, fixed))
+                changes[symbol] = role.plain_sigma(symbol.name)
+            elif isinstance(symbol, role.Theta):
+                if symbol.name in self.thetas:
+                    raise ModelError(f"theta '{symbol.name}' is used in the prediction and in residual=; use two.")
+                number, lower, upper, fixed = symbol.details
+                self._keep(self.sigmas, Parameter(symbol.name, number, lower, upper, fixed))
+                changes[symbol] = role.plain_sigma(symbol.name, lower)
+            elif symbol not in (role.f, role.time) and not isinstance(symbol, role.Covariate):
+                raise ModelError(
+                    f"'{symbol.name}' cannot be used in the residual sd; use nw.f, nw.sigma(), nw.time and covariates."
+                )
+        return expr.xreplace(changes)
+
+    def space(self, correlation: Mapping[tuple[Any, Any], float]) -> ParameterSpace:
+        """Return the parameter space."""
+        etas = tuple(self.etas)
+        sd = np.array([self.etas[name][0] for name in etas])
+        omega = np.diag(sd**2)
+        group = list(range(len(etas)))
+        if not isinstance(correlation, Mapping):
+            raise ModelError("correlation= is not a mapping of pairs to numbers, e.g. {(CL, V): 0.3}.")
+        seen: dict[frozenset[int], float] = {}
+        for pair, value in correlation.items():
+            if not (isinstance(pair, tuple) and len(pair) == 2):
+                raise ModelError(f"correlation= has the key {pair}; a key is a pair of parameters, e.g. (CL, V).")
+            i, j = (self._eta_index(x, etas) for x in pair)
+            shown = f"correlation of {etas[i]} and {etas[j]}"
+            if i == j:
+                raise ModelError(f"The {shown} is one eta with itself; a key is a pair of different parameters.")
+            value = role._finite("The", shown, value)
+            if not -1 < value < 1:
+                raise ModelError(f"The {shown} is {value:g}; a correlation is between -1 and 1.")
+            if seen.setdefault(frozenset((i, j)), value) != value:
+                raise ModelError(f"The {shown} is given twice with different numbers; keep one of them.")
+            omega[i, j] = omega[j, i] = value * sd[i] * sd[j]
+            group = [group[i] if g == group[j] else g for g in group]
+        blocks = tuple(tuple(k for k, g in enumerate(group) if g == label) for label in dict.fromkeys(group))
+        flags = []
+        for block in blocks:
+            fixed = {self.etas[etas[k]][1] for k in block}
+            if len(fixed) > 1:
+                names = ", ".join(etas[k] for k in block)
+                raise ModelError(f"{names} are correlated: fix all of their standard deviations or none.")
+            flags.append(fixed.pop())
+        return ParameterSpace(
+            tuple(self.thetas.values()),
+            tuple(self.sigmas.values()),
+            etas,
+            tuple(tuple(map(float, row)) for row in omega),
+            blocks,
+            tuple(flags),
+        )
+
+    def _eta_index(self, item: Any, etas: tuple[str, ...]) -> int:
+        name = item if isinstance(item, str) else getattr(item, "name", repr(item))
+        for candidate in (name, f"eta_{name}"):
+            if candidate in etas:
+                return etas.index(candidate)
+        have = ", ".join(etas) or "none"
+        raise ModelError(f"correlation= names '{name}', which has no random effect; give it an sd (there are {have}).")
+
+    def _refuse_circles(self) -> None:
+        below = {
+            s: set() if isinstance(v, Distribution) else v.free_symbols & set(self.parameters)
+            for s, v in self.parameters.items()
+        }
+        while below:
+            free = [s for s, needs in below.items() if not needs & below.keys()]
+            if not free:
+                names = " and ".join(f"'{s.name}'" for s in below)
+                raise ModelError(f"The parameters {names} are defined by each other; give one of them its own value.")
+            for s in free:
+                del below[s]
+
+    def check_usage(self, prediction: sp.Expr) -> None:
+        """Refuse parameters that cannot influence any observation, and those defined in a circle."""
+        self._refuse_circles()
+        used = set(prediction.free_symbols)
+        pending = list(used)
+        while pending:
+            value = self.parameters.get(pending.pop())
+            if value is not None and not isinstance(value, Distribution):
+                fresh = (value.free_symbols & set(self.parameters)) - used
+                used |= fresh
+                pending.extend(fresh)
+        for symbol in self.parameters:
+            if symbol not in used:
+                raise ModelError(
+                    f"The parameter '{symbol.name}' does not occur in the prediction; use it or remove it."
+                )

@@ -1,0 +1,394 @@
+"""Records that cannot be read are refused in one sentence: the row, the column, the value, the remedy."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nlmewidgets as nw
+
+# Each case is a file's text, the arguments, and the sentence.  The header is row 1.
+FILES: dict[str, tuple[str, dict[str, Any], str]] = {
+    # ------------------------------------------------------------- the file
+    "empty": ("", {}, "'d.csv' is empty; it needs a header line and one line per record."),
+    "only white space": (" \n\n", {}, "'d.csv' is empty; it needs a header line and one line per record."),
+    "header only": ("ID,TIME,DV\n", {}, "The table has a header but no records; it needs one line per record."),
+    "no header": (
+        "1,0,2.5\n1,1,2.0\n",
+        {},
+        "Row 1 of 'd.csv' is not a header (1, 0, 2.5); the first line names the columns.",
+    ),
+    "semicolons": (
+        "ID;TIME;DV\n1;0;2.5\n",
+        {},
+        "Row 1 of 'd.csv' has one column, 'ID;TIME;DV'; if its columns are separated by ';', pass sep=';'.",
+    ),
+    "tabs": (
+        "ID\tTIME\tDV\n1\t0\t2.5\n",
+        {},
+        "Row 1 of 'd.csv' has one column, 'ID\tTIME\tDV'; if its columns are separated by '\\t', pass sep='\\t'.",
+    ),
+    "a separator that is none": (
+        "ID,TIME,DV\n1,0,1\n",
+        {"sep": "::"},
+        r"sep='::' is not a separator; give one character, or r'\s+' for white space.",
+    ),
+    "decimal comma between commas": (
+        "ID,TIME,DV\n1,0,2\n1,1,2,5\n",
+        {},
+        "Row 3 of 'd.csv' has 4 fields where the header has 3; check its separators (a decimal comma? write points).",
+    ),
+    "too few fields": (
+        "ID,TIME,DV\n1,0,2\n1,1\n",
+        {},
+        "Row 3 of 'd.csv' has 2 fields where the header has 3; check its separators (write '.' for what is missing).",
+    ),
+    "an open quote": (
+        'ID,TIME,DV\n1,0,2\n1,"1,2\n',
+        {},
+        "Row 3 of 'd.csv' cannot be split into fields (unexpected end of data); check its quotes.",
+    ),
+    "a column without a name": (
+        "ID,,TIME,DV\n1,0,2,3\n",
+        {},
+        "Column 2 of 'd.csv' has no name; name it in the header.",
+    ),
+    "a column twice": ("ID,TIME,DV,DV\n1,0,2,3\n", {}, "The column 'DV' appears twice; rename one of the two."),
+    # ---------------------------------------------------------- the columns
+    "no ID": (
+        "PATIENT,TIME,DV\n1,0,2\n",
+        {},
+        "There is no ID column (columns: PATIENT, TIME, DV); name it with id=.",
+    ),
+    "no DV": ("ID,TIME,CONC\n1,0,2\n", {}, "There is no DV column (columns: ID, TIME, CONC); name it with dv=."),
+    "two candidates": ("ID,id,DV\n1,1,2\n", {}, "The columns ID and id are both 'ID'; say which with id=."),
+    "a keyword for a column that is not there": (
+        "ID,TIME,DV\n1,0,2\n",
+        {"dv": "conc"},
+        "dv='conc' names a column that the table does not have (columns: ID, TIME, DV).",
+    ),
+    "one column for two items": (
+        "ID,TIME,DV\n1,0,2\n",
+        {"time": "DV"},
+        "The column 'DV' is named for TIME and for DV; it can be one of them.",
+    ),
+    "an unknown keyword": (
+        "ID,TIME,DV\n1,0,2\n",
+        {"subject": "ID"},
+        "'subject=' is not an option; use id=, time=, dv=, amt=, evid=, mdv=, covariates=, units=.",
+    ),
+    "a covariate that is not there": (
+        "ID,TIME,DV\n1,0,2\n",
+        {"covariates": ["WT"]},
+        "covariates= names 'WT', which the table does not have (columns: ID, TIME, DV).",
+    ),
+    "an item as covariate": (
+        "ID,TIME,DV\n1,0,2\n",
+        {"covariates": ["TIME"]},
+        "covariates= names 'TIME', which is a NONMEM item; copy it to a column of another name.",
+    ),
+    "covariates that are no list": (
+        "ID,TIME,DV\n1,0,2\n",
+        {"covariates": 3},
+        "covariates=3 is not a list of column names.",
+    ),
+    "a unit of a column that is not there": (
+        "ID,TIME,DV\n1,0,2\n",
+        {"units": {"HOUR": "h"}},
+        "units= names the column 'HOUR', which the table does not have (columns: ID, TIME, DV).",
+    ),
+    "units that are no mapping": (
+        "ID,TIME,DV\n1,0,2\n",
+        {"units": "h"},
+        "units='h' is not a mapping of columns to units, e.g. {'TIME': 'h'}.",
+    ),
+    # ---------------------------------------------------------- the values
+    "ID missing": (
+        "ID,TIME,DV\n1,0,2\n.,1,2\n",
+        {},
+        "ID is missing at row 3 of 'd.csv'; every record needs a subject.",
+    ),
+    "TIME missing": (
+        "ID,TIME,DV\n1,0,2\n1,.,2\n",
+        {},
+        "TIME is missing at row 3 of 'd.csv'; every record needs a time.",
+    ),
+    "a clock time": (
+        "ID,TIME,DV\n1,0,2\n1,10:30,2\n",
+        {},
+        "TIME='10:30' at row 3 of 'd.csv' is not a number; write hours, days or any other number (dates and clock "
+        "times are not read).",
+    ),
+    "TIME goes back": (
+        "ID,TIME,DV\n1,0,2\n1,5,2\n1,3,1\n",
+        {},
+        "TIME goes back from 5 to 3 for subject 1 at row 4 of 'd.csv'; sort each subject's records by time, or give a "
+        "second occasion an ID of its own.",
+    ),
+    "TIME goes back among scattered records": (
+        "ID,hour,DV\n1,5,2\n2,0,2\n1,3,1\n",
+        {"time": "hour"},
+        "hour goes back from 5 to 3 for subject 1 at row 4 of 'd.csv'; sort each subject's records by time, or give a "
+        "second occasion an ID of its own.",
+    ),
+    "text for a number": (
+        "ID,TIME,DV\n1,0,2\n1,1,high\n",
+        {},
+        "DV='high' at row 3 of 'd.csv' is not a number; write a number, or '.' where it is missing.",
+    ),
+    "a decimal comma": (
+        "ID;TIME;DV\n1;0;2\n1;1;2,5\n",
+        {"sep": ";"},
+        "DV='2,5' at row 3 of 'd.csv' is not a number (a decimal comma? write a point); write a number, or '.' where "
+        "it is missing.",
+    ),
+    "below a limit": (
+        "ID,TIME,conc\n1,0,2\n1,1,<0.1\n",
+        {"dv": "conc"},
+        "conc='<0.1' at row 3 of 'd.csv' is not a number (beyond a limit of quantification? leave it missing, or write "
+        "a number); write a number, or '.' where it is missing.",
+    ),
+    "an infinite value": (
+        "ID,TIME,DV\n1,0,2\n1,1,inf\n",
+        {},
+        "DV is infinite at row 3 of 'd.csv'; write a number, or '.' where it is missing.",
+    ),
+    "an infinite time": (
+        "ID,TIME,DV\n1,inf,2\n",
+        {},
+        "TIME is infinite at row 2 of 'd.csv'; write hours, days or any other number (dates and clock times are not "
+        "read).",
+    ),
+    # --------------------------------------------------------------- doses
+    "a dose without AMT": (
+        "ID,TIME,AMT,DV,EVID\n1,0,.,.,1\n1,1,0,2,0\n",
+        {},
+        "EVID=1 at row 2 of 'd.csv' is a dose, but AMT is missing or 0; give the amount, or set EVID to 0.",
+    ),
+    "a dose in a file without amounts": (
+        "ID,TIME,DV,EVID\n1,0,.,1\n1,1,2,0\n",
+        {},
+        "EVID=1 at row 2 of 'd.csv' is a dose, but AMT is missing or 0; give the amount, or set EVID to 0.",
+    ),
+    "an amount that is no dose": (
+        "ID,TIME,mg,DV,EVID\n1,0,100,.,1\n1,1,50,2,0\n",
+        {"amt": "mg"},
+        "mg=50 at row 3 of 'd.csv' is no dose because EVID=0; set EVID to 1 or mg to 0, or pass evid=None to have "
+        "doses told by their amount.",
+    ),
+    "a negative amount": (
+        "ID,TIME,AMT,DV\n1,0,-100,.\n1,1,0,2\n",
+        {},
+        "AMT=-100 at row 2 of 'd.csv' is negative; an amount is positive.",
+    ),
+    "text for an amount": (
+        "ID,TIME,AMT,DV\n1,0,100mg,.\n1,1,0,2\n",
+        {},
+        "AMT='100mg' at row 2 of 'd.csv' is not a number; write a number, or '.' where it is missing.",
+    ),
+    "a reset": (
+        "ID,TIME,AMT,DV,EVID\n1,0,100,.,1\n1,1,0,.,3\n1,2,0,2,0\n",
+        {},
+        "EVID=3 at row 3 of 'd.csv' is not read by this version (0 observation, 1 dose, 2 other); make what follows a "
+        "reset a subject of its own, or leave the record out.",
+    ),
+    "a reset and dose": (
+        "ID,TIME,AMT,DV,EVID\n1,0,100,.,4\n1,2,0,2,0\n",
+        {},
+        "EVID=4 at row 2 of 'd.csv' is not read by this version (0 observation, 1 dose, 2 other); make what follows a "
+        "reset a subject of its own, or leave the record out.",
+    ),
+    "half an event": (
+        "ID,TIME,AMT,DV,EVID\n1,0,100,.,0.5\n1,2,0,2,0\n",
+        {},
+        "EVID=0.5 at row 2 of 'd.csv' is not read by this version (0 observation, 1 dose, 2 other); make what follows "
+        "a reset a subject of its own, or leave the record out.",
+    ),
+    "an infusion in RxODE's coding": (
+        "ID,TIME,AMT,DV,EVID\n1,0,100,.,10101\n1,2,0,2,0\n",
+        {},
+        "EVID=10101 at row 2 of 'd.csv' is not read by this version (0 observation, 1 dose, 2 other); make what "
+        "follows a reset a subject of its own, or leave the record out.",
+    ),
+    "two compartments in RxODE's coding": (
+        "ID,TIME,AMT,DV,EVID\n1,0,100,.,101\n1,1,100,.,201\n1,2,0,2,0\n",
+        {},
+        "EVID=101 at row 2 of 'd.csv' and EVID=201 at row 3 of 'd.csv' are doses into different compartments, which "
+        "this version does not read; keep the doses into one of them.",
+    ),
+    "two compartments": (
+        "ID,TIME,AMT,DV,CMT\n1,0,100,.,1\n1,1,100,.,2\n1,2,0,2,2\n",
+        {},
+        "CMT=1 at row 2 of 'd.csv' and CMT=2 at row 3 of 'd.csv' are doses into different compartments, which this "
+        "version does not read; keep the doses into one of them.",
+    ),
+    "two outputs": (
+        "id,time,dv,dvid\n1,0,2,cp\n1,1,2,pca\n",
+        {},
+        "dvid=cp at row 2 of 'd.csv' and dvid=pca at row 3 of 'd.csv' are observations of several outputs, which this "
+        "version does not read; keep the records of one of them.",
+    ),
+    "MDV that is no flag": (
+        "ID,TIME,DV,MDV\n1,0,2,0\n1,1,2,7\n",
+        {},
+        "MDV=7 at row 3 of 'd.csv' is not 0 (measured) or 1 (missing DV); correct it.",
+    ),
+    **{
+        f"{item} not zero": (
+            f"ID,TIME,AMT,DV,{item}\n1,0,100,.,0\n1,1,50,.,{value}\n1,2,0,2,0\n",
+            {},
+            f"{item}={value} at row 3 of 'd.csv' asks for {what}, which this version does not read; write it as plain "
+            "records (EVID, AMT, DV) or leave the record out.",
+        )
+        for item, value, what in [
+            ("RATE", 10, "an infusion"),
+            ("Rate", -2, "an infusion"),
+            ("SS", 1, "a steady-state dose"),
+            ("ADDL", 3, "additional doses"),
+            ("CENS", -1, "a censored observation"),
+        ]
+    },
+    "text for a rate": (
+        "ID,TIME,AMT,DV,RATE\n1,0,100,.,fast\n1,2,0,2,0\n",
+        {},
+        "RATE='fast' at row 2 of 'd.csv' is not a number; write 0.",
+    ),
+    "only doses": (
+        "ID,TIME,AMT,DV\n1,0,100,.\n1,1,100,0\n",
+        {},
+        "There is no observation: every record is a dose or has no DV; check EVID, MDV and DV.",
+    ),
+    "no measurement": (
+        "ID,TIME,DV\n1,0,.\n1,1,.\n",
+        {},
+        "There is no observation: every record is a dose or has no DV; check EVID, MDV and DV.",
+    ),
+    # ---------------------------------------------------------- covariates
+    "a named covariate missing for a subject": (
+        "ID,TIME,DV,WT\n1,0,2,70\n2,0,2,.\n2,1,2,.\n",
+        {"covariates": ["WT"]},
+        "The covariate WT is missing on all records of subject 2 (first: row 3 of 'd.csv'); give numbers, or leave WT "
+        "out of covariates=.",
+    ),
+    "a named covariate that is infinite": (
+        "ID,TIME,DV,WT\n1,0,2,70\n2,0,2,inf\n",
+        {"covariates": ["WT"]},
+        "The covariate WT is infinite at row 3 of 'd.csv'; give numbers, or leave WT out of covariates=.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_is_refused_in_one_sentence_that_says_where_and_what_to_do(case, tmp_path):
+    text, columns, sentence = FILES[case]
+    file = tmp_path / "d.csv"
+    file.write_bytes(text.encode("utf-8"))
+    with pytest.raises(nw.DataError) as error:
+        nw.Data.read_csv(file, **columns)
+    assert str(error.value) == sentence
+
+
+def frame(**columns: Any) -> pd.DataFrame:
+    """Return three records with some columns changed, labelled a, b, c."""
+    return pd.DataFrame({"ID": [1, 1, 1], "TIME": [0.0, 1.0, 2.0], "DV": [1.0, 2.0, 3.0]} | columns, index=list("abc"))
+
+
+FRAMES: dict[str, tuple[Any, str]] = {
+    "text": (
+        frame(DV=[1.0, "x", 3.0]),
+        "DV='x' at the row with index 'b' is not a number; write a number, or '.' where it is missing.",
+    ),
+    "dates": (
+        frame(TIME=pd.to_datetime(["2020-01-01"] * 3)),
+        "TIME holds dates; write hours, days or any other number (dates and clock times are not read).",
+    ),
+    "durations": (
+        frame(TIME=pd.to_timedelta([0, 1, 2], unit="h")),
+        "TIME holds durations; write hours, days or any other number (dates and clock times are not read).",
+    ),
+    "complex numbers": (
+        frame(DV=[1j, 2, 3]),
+        "DV holds complex numbers; write a number, or '.' where it is missing.",
+    ),
+    "a nullable missing time": (
+        frame(TIME=pd.array([0, None, 2], dtype="Int64")),
+        "TIME is missing at the row with index 'b'; every record needs a time.",
+    ),
+    "an infinite ID": (
+        frame(ID=[1.0, np.inf, np.inf]),
+        "ID is infinite at the row with index 'b'; write a name or number.",
+    ),
+    "no DataFrame": ({"ID": [1]}, "from_frame() needs a DataFrame and was given a dict."),
+    "no rows": (frame().iloc[:0], "The table has a header but no records; it needs one line per record."),
+    "no columns": (pd.DataFrame(), "There is no ID column (columns: none); name it with id=."),
+    "columns that are numbers": (pd.DataFrame([[1, 2]]), "There is no ID column (columns: 0, 1); name it with id=."),
+}
+
+
+@pytest.mark.parametrize("case", FRAMES)
+def test_a_frame_is_refused_by_its_index_label(case):
+    table, sentence = FRAMES[case]
+    with pytest.raises(nw.DataError) as error:
+        nw.Data.from_frame(table)
+    assert str(error.value) == sentence
+
+
+def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
+    missing, folder, latin, utf16 = (tmp_path / n for n in ("missing.csv", "folder", "latin.csv", "utf16.csv"))
+    folder.mkdir()
+    latin.write_bytes("ID,TIME,DV,ÜBER\n1,0,1,1\n".encode("latin-1"))
+    utf16.write_bytes("ID,TIME,DV\n1,0,1\n".encode("utf-16-le"))
+    for file, sentence in {
+        missing: f"There is no file '{missing}'; check the path (the working directory is searched).",
+        folder: f"'{folder}' cannot be read (Is a directory); give the path of a CSV file.",
+        latin: "'latin.csv' is not UTF-8 text; save it as CSV in UTF-8.",
+        utf16: "'utf16.csv' is not UTF-8 text; save it as CSV in UTF-8.",
+    }.items():
+        with pytest.raises(nw.DataError) as error:
+            nw.Data.read_csv(file)
+        assert str(error.value) == sentence
+
+
+def test_real_occasions_in_one_subject_are_refused_not_joined(shared):
+    # Tetracycline in two formulations: times start again within a subject.
+    with pytest.raises(nw.DataError, match=r"Time goes back from 6 to 1 for subject 1 at row 6 of 'Tetracycline1.csv'"):
+        nw.Data.read_csv(shared / "data" / "Tetracycline1.csv", id="Subject", dv="conc")
+
+
+def test_infusions_resets_and_repeated_doses_of_nonmem_are_refused_not_misread(shared):
+    with pytest.raises(
+        nw.DataError, match=r"^ss=1 at row \d+ of 'data.csv' asks for a steady-state dose|^(addl|rate)="
+    ):
+        nw.Data.read_csv(shared / "reference" / "nmtest_dosing_events" / "data.csv", dv="cp")
+
+
+def test_two_outputs_of_warfarin_are_refused_not_pooled(shared):
+    with pytest.raises(nw.DataError, match=r"^DVID=1 at row \d+ .* are observations of several outputs"):
+        nw.Data.read_csv(shared / "reference" / "warfarin_pkpd_turnover_ode" / "data.csv")
+
+
+# A file of anything is either read or refused in a sentence: never a stray exception.
+FIELDS = st.sampled_from(
+    ["ID", "TIME", "DV", "AMT", "EVID", "WT", "1", "0", "2.5", ".", "x", "-3", "inf", '"', "", " ", "é"]
+)
+
+
+@given(st.lists(st.lists(FIELDS, min_size=1, max_size=5).map(",".join), max_size=6).map("\n".join))
+@settings(max_examples=150, deadline=None)
+def test_any_text_is_read_or_refused(tmp_path_factory, text):
+    file = Path(tmp_path_factory.getbasetemp()) / "any.csv"
+    file.write_text("ID,TIME,DV\n" + text, encoding="utf-8")
+    try:
+        nw.Data.read_csv(file)
+    except nw.DataError as error:
+        sentence = str(error)
+    else:
+        return
+    assert re.fullmatch(r"[^\n]+\.", sentence)
