@@ -1,4 +1,4 @@
-"""A JupyterLab server and a browser for the session; a notebook per test, watched for errors."""
+"""A JupyterLab server for the session, a browser for the module; a notebook per test, watched for errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def no_browser(why: str) -> None:
     (pytest.fail if os.environ.get("CI") else pytest.skip)(f"browser tests cannot run: {why}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright occupies the thread's event loop: other tests need it back
 def browser() -> Iterator[Any]:
     path = lab.find_browser()
     if path is None:
@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(browser: Any) -> Iterator[Any]:
     tab = browser.new_page(viewport={"width": 1280, "height": 1000})
     tab.console_errors = []
