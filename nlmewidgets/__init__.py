@@ -16,7 +16,8 @@ from nlmewidgets.core.errors import DataError, MethodError, ModelError, NlmeErro
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.special import ExpMix, expit, ndtr
-from nlmewidgets.core.symbols import covariate, dose, eta, f, sigma, theta, time
+from nlmewidgets.core.symbols import covariate, dose, eta, f, sigma, states, theta, time
+from nlmewidgets.core.system import Route
 from nlmewidgets.fit import Fit, fit_async, load_fit, stream
 from nlmewidgets.library.residual import Additive, Combined, Combined1, Proportional
 from nlmewidgets.methods import Iteration
@@ -44,6 +45,7 @@ __all__ = [
     "Normal",
     "Problem",
     "Proportional",
+    "Route",
     "covariate",
     "datasets",
     "diagnostics",
@@ -58,6 +60,7 @@ __all__ = [
     "methods",
     "ndtr",
     "sigma",
+    "states",
     "stream",
     "theta",
     "time",

@@ -16,6 +16,7 @@ from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import DataError
 from nlmewidgets.core.expression import TextPrinter
 from nlmewidgets.core.model import Model
+from nlmewidgets.core.system import Route
 
 __all__ = ["data_code", "model_code"]
 
@@ -96,11 +97,18 @@ def model_code(model: Model, variable: str = "model") -> str:
             lines.append(f'{left} = sp.symbols("{right}", {sign}=True)')
         lone = [s for s in group if s not in simple or len(simple) == 1]
         lines += [f"{names[s]} = sp.Symbol({s.name!r}, {sign}=True)" for s in lone]
-    expressions = [model.prediction]
+    expressions = [model.prediction, *(model.system.expressions() if model.system else ())]
+    states = model.system.states if model.system else ()
+    for state in states:
+        names[state] = _identifier(state.name, taken)
+    if states:
+        left, right = ", ".join(names[s] for s in states), " ".join(s.name for s in states)
+        lines.append(f'{left} = nw.states("{right}")')
     expressions += [v.effect if isinstance(v, Distribution) else v for v in model.parameters.values()]
     if not hasattr(model.residual, "to_code"):
         expressions.append(model.sd)
-    used = sorted({s for e in expressions for s in sp.sympify(e).free_symbols} - set(plain), key=lambda s: s.name)
+    found = {s for e in expressions for s in sp.sympify(e).free_symbols}
+    used = sorted(found - {*plain, *states}, key=lambda s: s.name)
     scalars = {p.name: p for p in (*space.theta, *space.sigma)}
     for symbol in used:
         names[symbol] = _identifier(symbol.name, taken)
@@ -121,7 +129,23 @@ def model_code(model: Model, variable: str = "model") -> str:
             source = f"nw.theta({symbol.name!r}, {p.value!r}{extra}{', fixed=True' if p.fixed else ''})"
         lines.append(f"{names[symbol]} = {source}")
     printer = _Printer(names)
-    body = [f"    prediction={printer.doprint(model.prediction)},", "    parameters={"]
+    body = [f"    prediction={printer.doprint(model.prediction)},"]
+    if model.system:
+        body += ["    odes={", *(f"        {names[s]}: {printer.doprint(e)}," for s, e in model.odes.items()), "    },"]
+    if model.initial:
+        start = ", ".join(f"{names[s]}: {printer.doprint(e)}" for s, e in model.initial.items())
+        body.append(f"    initial={{{start}}},")
+    if model.routes:
+        body.append("    doses={")
+        for state, route in model.routes.items():
+            arguments = ", ".join(
+                f"{part}={printer.doprint(expr)}"
+                for part, expr in route.parts().items()
+                if expr != getattr(Route(), part)
+            )
+            body.append(f"        {names[state]}: nw.Route({arguments}),")
+        body.append("    },")
+    body.append("    parameters={")
     for symbol, value in model.parameters.items():
         body.append(f"        {names[symbol]}: {_parameter(symbol, value, model, printer)},")
     body.append("    },")

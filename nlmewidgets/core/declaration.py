@@ -16,6 +16,7 @@ from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.expression import FUNCTIONS, parse
 from nlmewidgets.core.parameters import Parameter, ParameterSpace
+from nlmewidgets.core.system import Route, System
 
 __all__ = ["Declaration"]
 
@@ -33,17 +34,20 @@ class Declaration:
     symbols, so that models which differ in numbers only share their compiled code.
     """
 
-    def __init__(self, parameters: Mapping[Any, Any]) -> None:
+    def __init__(self, parameters: Mapping[Any, Any], odes: Mapping[Any, Any] | None = None) -> None:
         self.thetas: dict[str, Parameter] = {}
         self.etas: dict[str, tuple[float, bool]] = {}
         self.sigmas: dict[str, Parameter] = {}
         self.names: dict[str, sp.Symbol] = {}
+        self.states = self._states(odes)
         for key in parameters:
             symbol = sp.Symbol(key, real=True) if isinstance(key, str) else key
             if not isinstance(symbol, sp.Symbol) or isinstance(symbol, role._Role):
                 raise ModelError(f"parameters= has the key {key!r}; a key is a plain SymPy symbol or a name.")
             if symbol.name in self.names:
                 raise ModelError(f"parameters= declares '{symbol.name}' twice; keep one.")
+            if symbol.name in self.states:
+                raise ModelError(f"'{symbol.name}' is a state of odes= and a key of parameters=; rename one of them.")
             if symbol.name in _NAMES or not symbol.name:
                 meaning = f"stands for {_NAMES[symbol.name]}" if symbol.name else "is empty"
                 raise ModelError(f"parameters= has the name '{symbol.name}', which {meaning}; choose another name.")
@@ -56,7 +60,9 @@ class Declaration:
 
     def _expression(self, value: Any, what: str) -> sp.Expr:
         if isinstance(value, str):
-            return parse(value, {**self.names, "t": role.time, "time": role.time, "dose": role.dose, "f": role.f})
+            return parse(
+                value, {**self.states, **self.names, "t": role.time, "time": role.time, "dose": role.dose, "f": role.f}
+            )
         if isinstance(value, Distribution):
             raise ModelError(f"{what} is {value}; a distribution belongs in parameters=.")
         try:
@@ -77,7 +83,7 @@ class Declaration:
                 )
         return expr
 
-    def _canonical(self, expr: sp.Expr, what: str, allowed: tuple[sp.Symbol, ...]) -> sp.Expr:
+    def _canonical(self, expr: sp.Expr, what: str, allowed: tuple[Any, ...]) -> sp.Expr:
         changes: dict[sp.Symbol, sp.Symbol] = {}
         for symbol in sorted(expr.free_symbols, key=lambda s: s.name):
             if isinstance(symbol, role.Theta):
@@ -96,8 +102,16 @@ class Declaration:
                         else "put what depends on it in prediction="
                     )
                     raise ModelError(f"'{symbol.name}' cannot be used in {what}; {remedy}.")
-            elif symbol.name in self.names:
+            elif symbol.name in self.names and not isinstance(symbol, role.State):
                 changes[symbol] = self.names[symbol.name]
+            elif symbol.name in self.states:
+                if role.State not in allowed:
+                    raise ModelError(
+                        f"The state '{symbol.name}' cannot be used in {what}; use it in odes= and prediction=."
+                    )
+                changes[symbol] = self.states[symbol.name]
+            elif isinstance(symbol, role.State):
+                raise ModelError(f"The state '{symbol.name}' in {what} has no equation; add it to odes=.")
             else:
                 raise ModelError(self._unknown(symbol, what))
         return expr.xreplace(changes)
@@ -157,7 +171,79 @@ class Declaration:
 
     def prediction(self, value: Any) -> sp.Expr:
         """Return the canonical prediction."""
-        return self._canonical(self._expression(value, "prediction="), "prediction=", RESERVED)
+        allowed = (role.time, role.State) if self.states else RESERVED
+        expr = self._canonical(self._expression(value, "prediction="), "prediction=", (*allowed, role.dose))
+        if self.states and expr.has(role.dose):
+            raise ModelError("prediction= uses dose, but with odes= doses go into the states; use a state instead.")
+        return expr
+
+    def _states(self, odes: Any) -> dict[str, role.State]:
+        if odes is None:
+            return {}
+        if not isinstance(odes, Mapping) or not odes:
+            raise ModelError("odes= is not a mapping of states to right-hand sides, e.g. {central: -k*central}.")
+        found: dict[str, role.State] = {}
+        for key in odes:
+            name = key if isinstance(key, str) else getattr(key, "name", None)
+            if name is None or isinstance(key, role._Role) and not isinstance(key, role.State):
+                raise ModelError(f'odes= has the key {key!r}; a key is a state of nw.states("depot central").')
+            if name in found:
+                raise ModelError(f"odes= has the state '{name}' twice; keep one.")
+            if name in _NAMES or not name.isidentifier():
+                raise ModelError(
+                    f"odes= has the state '{name}'; a state's name is one word, not one of {', '.join(_NAMES)}."
+                )
+            found[name] = role.State(name, real=True)
+        return found
+
+    def system(
+        self, odes: Mapping[Any, Any] | None, initial: Mapping[Any, Any] | None, doses: Mapping[Any, Any] | None
+    ) -> System | None:
+        """Return the canonical system of odes=, initial= and doses=; None without odes=."""
+        if odes is None:
+            for name, value in (("initial", initial), ("doses", doses)):
+                if value:
+                    raise ModelError(f"{name}= belongs to the states of odes=; give odes= too.")
+            return None
+        rhs = [
+            self._canonical(self._expression(value, what), what, (role.time, role.State))
+            for name, value in zip(self.states, odes.values(), strict=True)
+            for what in (f"the equation of '{name}'",)
+        ]
+        start = {}
+        for name, value in self._by_state(initial, "initial").items():
+            what = f"the initial value of '{name}'"
+            start[name] = self._canonical(self._expression(value, what), what, ())
+        routes = {}
+        for name, route in self._by_state(doses, "doses").items():
+            if not isinstance(route, Route):
+                raise ModelError(
+                    f"doses= gives '{name}' {route!r}; give nw.Route(lag=, bioavailability=, rate=, duration=)."
+                )
+            parts = {}
+            for part, value in route.parts().items():
+                what = f"the {part} of doses into '{name}'"
+                parts[part] = self._canonical(self._expression(value, what), what, ())
+            routes[name] = Route(**parts)
+        return System(
+            tuple(self.states.values()),
+            tuple(rhs),
+            tuple(start.get(name, sp.S.Zero) for name in self.states),
+            tuple(routes.get(name, Route()) for name in self.states),
+        )
+
+    def _by_state(self, value: Any, what: str) -> dict[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise ModelError(f"{what}= is not a mapping with the states of odes= as keys.")
+        out = {}
+        for key, item in value.items():
+            name = key if isinstance(key, str) else getattr(key, "name", repr(key))
+            if name not in self.states:
+                raise ModelError(f"{what}= names '{name}', which is no state; the states are {', '.join(self.states)}.")
+            out[name] = item
+        return out
 
     def residual(self, value: Any) -> sp.Expr:
         """Return the canonical standard deviation in f, sigmas, time and covariates."""
@@ -258,10 +344,15 @@ class Declaration:
             for s in free:
                 del below[s]
 
-    def check_usage(self, prediction: sp.Expr) -> None:
+    def check_usage(self, outputs: tuple[sp.Expr, ...], system: System | None = None) -> None:
         """Refuse parameters that cannot influence any observation, and those defined in a circle."""
         self._refuse_circles()
-        used = set(prediction.free_symbols)
+        used = {s for e in outputs for s in e.free_symbols}
+        if system is not None:
+            seen = system.behind(outputs)
+            for state, rhs, start, route in zip(system.states, system.rhs, system.initial, system.routes, strict=True):
+                if state in seen:
+                    used |= {s for e in (rhs, start, *route.parts().values()) for s in e.free_symbols}
         pending = list(used)
         while pending:
             value = self.parameters.get(pending.pop())

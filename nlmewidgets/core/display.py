@@ -10,6 +10,7 @@ from sympy.printing.latex import LatexPrinter
 from nlmewidgets.core import symbols as role
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.model import Model
+from nlmewidgets.core.system import Route
 
 __all__ = ["equations"]
 
@@ -28,7 +29,7 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
     def _print_Reserved(self, expr: role.Reserved) -> str:
         return self._upright(expr.name)
 
-    _print_Covariate = _print_Reserved
+    _print_Covariate = _print_State = _print_Reserved
 
     def _print_Theta(self, expr: role.Theta) -> str:
         return rf"\theta_{{{self._upright(expr.name)}}}"
@@ -54,6 +55,14 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
     rows = [f"f &= {show(model.prediction)}"]
     if model.prediction.has(role.dose):
         rows[0] += r"\quad\text{summed over past doses, } t \text{ since each}"
+    for state, rhs in model.odes.items():
+        rows.append(rf"\frac{{d\,{show(state)}}}{{dt}} &= {show(rhs)}")
+    for state, start in model.initial.items():
+        rows.append(rf"{show(state)}(0) &= {show(start)}")
+    for state, route in model.routes.items():
+        for part, expr in route.parts().items():
+            if expr != getattr(Route(), part):
+                rows.append(rf"\text{{{part} of doses into {show(state)}}} &= {show(expr)}")
     for symbol, value in model.parameters.items():
         if isinstance(value, Distribution):
             effect = sp.sympify(value.effect)

@@ -17,7 +17,7 @@ from sympy.printing.str import StrPrinter
 from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.special import ExpMix, expit, expmix, ndtr
 from nlmewidgets.core.special import pairs as expmix_pairs
-from nlmewidgets.core.symbols import Covariate, Eta, Sigma, Theta
+from nlmewidgets.core.symbols import Covariate, Eta, Sigma, State, Theta
 
 __all__ = ["FUNCTIONS", "TextPrinter", "parse", "role_key", "to_text"]
 
@@ -72,7 +72,7 @@ class _Tagged(TextPrinter):
     def _role(self, expr: Any) -> str:
         return f"{type(expr).__name__.lower()}({expr.name!r})"
 
-    _print_Theta = _print_Eta = _print_Sigma = _print_Covariate = _role
+    _print_Theta = _print_Eta = _print_Sigma = _print_Covariate = _print_State = _role
 
     def _print_Symbol(self, expr: sp.Symbol) -> str:
         name = expr.name
@@ -100,7 +100,7 @@ def parse(text: str, symbols: Mapping[str, sp.Symbol]) -> sp.Expr:
     ----------
     text : str
         Infix arithmetic, comparisons, and calls of `FUNCTIONS`; ``theta('x')``, ``eta('x')``,
-        ``sigma('x')``, ``covariate('x')`` are looked up in `symbols` under those very words, and
+        ``sigma('x')``, ``covariate('x')``, ``state('x')`` are looked up in `symbols` under those very words, and
         ``symbol('x y')`` under the quoted name, which need not be an identifier.
     symbols : mapping
         What each name means.
@@ -142,7 +142,7 @@ _COMPARISONS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Eq: sp.Eq,
     ast.NotEq: sp.Ne,
 }
-_ROLES = ("theta", "eta", "sigma", "covariate")
+_ROLES = ("theta", "eta", "sigma", "covariate", "state")
 
 
 class _Builder:
@@ -374,6 +374,6 @@ def _to_the(base: float, exponent: float) -> float:
     return value
 
 
-def role_key(symbol: Theta | Eta | Sigma | Covariate) -> str:
+def role_key(symbol: Theta | Eta | Sigma | Covariate | State) -> str:
     """Return the word under which `parse` looks a symbol with a role up."""
     return f"{type(symbol).__name__.lower()}({symbol.name!r})"

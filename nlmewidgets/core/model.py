@@ -18,6 +18,7 @@ from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.slots import PLACE, SlotForm, slot_form
 from nlmewidgets.core.special import remove_equal_rate_singularities
 from nlmewidgets.core.structure.closed_form import split_dose_terms
+from nlmewidgets.core.system import Route, System
 from nlmewidgets.core.verbs import VERBS
 
 if TYPE_CHECKING:
@@ -46,6 +47,14 @@ class Model:
         Initial correlations of random effects; the connected etas form a full block of Omega.
     name : str, optional
         For tables and titles.
+    odes : mapping of state to expression, optional
+        Right-hand sides of differential equations, in states (see `states`), parameters, covariates
+        and time; the k-th is CMT k of the data, the first takes doses without CMT.  The prediction is
+        then an expression of the states.  Linear systems with constant coefficients are solved exactly.
+    initial : mapping of state to expression, optional
+        The states before the first record and after a reset; 0 without.
+    doses : mapping of state to `Route`, optional
+        Lag, bioavailability, modelled rate or duration of the doses into a state.
 
     Raises
     ------
@@ -70,6 +79,7 @@ class Model:
     residual: Any
     space: ParameterSpace
     name: str | None
+    system: System | None
     extra: tuple[sp.Symbol, ...]
 
     def __init__(
@@ -80,6 +90,9 @@ class Model:
         residual: Any,
         correlation: Mapping[tuple[Any, Any], float] | None = None,
         name: str | None = None,
+        odes: Mapping[Any, Any] | None = None,
+        initial: Mapping[Any, Any] | None = None,
+        doses: Mapping[Any, Any] | None = None,
     ) -> None:
         if isinstance(prediction, Mapping):
             raise ModelError("Several outputs are not available in this version; give one prediction expression.")
@@ -88,13 +101,15 @@ class Model:
             raise ModelError(
                 f"parameters= is {state}; give each symbol of the prediction a distribution or an expression."
             )
-        build = Declaration(parameters)
+        build = Declaration(parameters, odes)
         expression = build.prediction(prediction)
+        system = build.system(odes, initial, doses)
         sd = build.residual(residual)
         space = build.space(correlation or {})
-        build.check_usage(expression)
+        build.check_usage((expression,), system)
         split_dose_terms(remove_equal_rate_singularities(expression))  # refuses what cannot be summed over doses
-        self.__dict__.update(self.from_parts(expression, build.parameters, sd, residual, space, name).__dict__)
+        parts = self.from_parts(expression, build.parameters, sd, residual, space, name, system)
+        self.__dict__.update(parts.__dict__)
 
     @classmethod
     def from_parts(
@@ -105,10 +120,14 @@ class Model:
         residual: Any,
         space: ParameterSpace,
         name: str | None,
+        system: System | None = None,
     ) -> Model:
         """Return a model from canonical expressions and a parameter space, as they are stored."""
         new = object.__new__(cls)
-        extra = tuple(sorted(prediction.atoms(role.Theta, role.Eta), key=lambda s: s.name))
+        used = {
+            s for e in (prediction, *(system.expressions() if system else ())) for s in e.atoms(role.Theta, role.Eta)
+        }
+        extra = tuple(sorted(used, key=lambda s: s.name))
         new.__dict__.update(
             prediction=prediction,
             parameters=dict(parameters),
@@ -116,6 +135,7 @@ class Model:
             residual=residual,
             space=space,
             name=name,
+            system=system,
             extra=extra,
         )
         return new
@@ -192,9 +212,28 @@ class Model:
     def covariates(self) -> tuple[str, ...]:
         """Names of the covariates the model uses."""
         found = self.prediction.atoms(role.Covariate) | self.sd.atoms(role.Covariate)
+        for expr in self.system.expressions() if self.system else ():
+            found |= expr.atoms(role.Covariate)
         for value in self.parameters.values():
             found |= sp.sympify(value.effect if isinstance(value, Distribution) else value).atoms(role.Covariate)
         return tuple(sorted(symbol.name for symbol in found))
+
+    @property
+    def odes(self) -> Mapping[role.State, sp.Expr]:
+        """Right-hand sides by state; empty for a closed form."""
+        return dict(zip(self.system.states, self.system.rhs, strict=True)) if self.system else {}
+
+    @property
+    def initial(self) -> Mapping[role.State, sp.Expr]:
+        """The state before the first record, where it is not 0."""
+        pairs = zip(self.system.states, self.system.initial, strict=True) if self.system else ()
+        return {s: e for s, e in pairs if e != 0}
+
+    @property
+    def routes(self) -> Mapping[role.State, Route]:
+        """How doses reach a state, where not at once and whole."""
+        pairs = zip(self.system.states, self.system.routes, strict=True) if self.system else ()
+        return {s: r for s, r in pairs if not r.plain}
 
     @property
     def stable_prediction(self) -> sp.Expr:

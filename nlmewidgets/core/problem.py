@@ -15,12 +15,14 @@ from nlmewidgets.core import symbols as role
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.observation import ObservationProgram, Second, Variance, observation_program
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.slots import SlotForm
-from nlmewidgets.core.structure.closed_form import ClosedForm, Jet
+from nlmewidgets.core.structure.binding import Binding
+from nlmewidgets.core.structure.choose import bind_structure
 from nlmewidgets.core.tape import Level, Tape
 
 __all__ = ["Problem", "Segments", "Typical"]
@@ -125,40 +127,18 @@ class Problem:
         observed = data.observed
         per_obs = tuple(column[observed] for column in per_record)
         subject = data.subject
-        # A parameter block is a run of observations of one subject with the same covariates; subjects
-        # without observations keep one block each so that every subject has parameters.
-        new = np.diff(subject, prepend=-1) != 0
-        for column in per_obs:
+        # A parameter block is a run of records of one subject with the same covariates.
+        record_subject = data.record_subject
+        new = np.diff(record_subject, prepend=-1) != 0
+        for column in per_record:
             new |= np.diff(column, prepend=np.nan) != 0
-        block_of_obs = np.cumsum(new) - 1
-        block_subject = subject[new]
-        silent = np.setdiff1d(np.arange(data.n_subjects), block_subject)
-        if silent.size:
-            extra = data._first[silent]
-            block_covariates = tuple(
-                np.concatenate([o[new], r[extra]]) for o, r in zip(per_obs, per_record, strict=True)
-            )
-            order = np.argsort(np.concatenate([block_subject, silent]), kind="stable")
-            place = np.argsort(order, kind="stable")
-            block_of_obs = place[block_of_obs]
-            block_subject = np.concatenate([block_subject, silent])[order]
-            block_covariates = tuple(c[order] for c in block_covariates)
-        else:
-            block_covariates = tuple(column[new] for column in per_obs)
-        block_of_obs = block_of_obs.astype(np.intp)
+        block_of_record = (np.cumsum(new) - 1).astype(np.intp)
+        block_subject = record_subject[new]
+        block_covariates = tuple(column[new] for column in per_record)
+        block_of_obs = block_of_record[observed]
 
-        prediction = model.stable_prediction
-        used = tuple(s for s in symbols if prediction.xreplace(form.parameters).has(s))
-        structure = ClosedForm.bind(
-            prediction,
-            form.parameters,
-            form.symbols,
-            form.n_random,
-            used,
-            tuple(c for c, s in zip(block_covariates, symbols, strict=True) if s in used),
-            data,
-            block_of_obs,
-        )
+        binding = Binding(model, form, data, symbols, block_covariates, block_of_record)
+        structure = bind_structure(binding)
         space = model.space
         sigmas = tuple(sorted(model.sd.atoms(role.Sigma), key=lambda s: [p.name for p in space.sigma].index(s.name)))
         residual_covariates = tuple(s for s in symbols if model.sd.has(s))

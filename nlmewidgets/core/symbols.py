@@ -9,7 +9,22 @@ import sympy as sp
 
 from nlmewidgets.core.errors import ModelError
 
-__all__ = ["Covariate", "Eta", "Reserved", "Sigma", "Theta", "covariate", "dose", "eta", "f", "sigma", "theta", "time"]
+__all__ = [
+    "Covariate",
+    "Eta",
+    "Reserved",
+    "Sigma",
+    "State",
+    "Theta",
+    "covariate",
+    "dose",
+    "eta",
+    "f",
+    "sigma",
+    "states",
+    "theta",
+    "time",
+]
 
 
 class _Role(sp.Symbol):
@@ -38,6 +53,10 @@ class Covariate(_Role):
     """A column of the data."""
 
 
+class State(_Role):
+    """The content of a compartment, or any other state of a system of differential equations."""
+
+
 class Theta(_Role):
     """A population parameter with its initial value; ``details`` is (value, lower, upper, fixed)."""
 
@@ -63,6 +82,14 @@ f = Reserved("f", real=True)
 def covariate(name: str) -> Covariate:
     """Return the symbol of the data column `name`, constant or changing in time."""
     return Covariate(str(name), real=True)  # type: ignore[return-value]
+
+
+def states(names: str) -> Any:
+    """Return the states of the given names, separated by spaces or commas; one name gives one State."""
+    made = tuple(State(name, real=True) for name in str(names).replace(",", " ").split())
+    if not made:
+        raise ModelError('states() was given no name; write nw.states("depot central").')
+    return made[0] if len(made) == 1 else made
 
 
 def plain_theta(name: str, lower: float | None = None) -> Theta:

@@ -22,6 +22,7 @@ from nlmewidgets.core.errors import DataError, NlmeError
 from nlmewidgets.core.expression import parse, role_key, to_text
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.parameters import Parameter, ParameterSpace, Values
+from nlmewidgets.core.system import Route, System
 from nlmewidgets.fit.result import Fit
 from nlmewidgets.library.residual import RESIDUALS
 
@@ -168,6 +169,7 @@ def model_to_dict(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "prediction": to_text(model.prediction),
+        "system": None if model.system is None else _system_to_dict(model.system),
         "parameters": parameters,
         "residual": residual,
         "theta": [asdict(p) for p in space.theta],
@@ -178,6 +180,27 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         "omega_fixed": list(space.omega_fixed),
         "covariates": list(model.covariates),
     }
+
+
+def _system_to_dict(system: System) -> list[dict[str, Any]]:
+    return [
+        {
+            "state": state.name,
+            "equation": to_text(rhs),
+            "initial": to_text(start),
+            "doses": {part: to_text(expr) for part, expr in route.parts().items()},
+        }
+        for state, rhs, start, route in zip(system.states, system.rhs, system.initial, system.routes, strict=True)
+    ]
+
+
+def _system_from_dict(entries: list[Mapping[str, Any]], symbols: dict[str, sp.Symbol]) -> System:
+    return System(
+        tuple(role.State(e["state"], real=True) for e in entries),
+        tuple(parse(e["equation"], symbols) for e in entries),
+        tuple(parse(e["initial"], symbols) for e in entries),
+        tuple(Route(**{part: parse(text, symbols) for part, text in e["doses"].items()}) for e in entries),
+    )
 
 
 def model_from_dict(entry: Mapping[str, Any]) -> Model:
@@ -199,6 +222,9 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
         symbols[f"eta({name!r})"] = role.plain_eta(name)
     for name in entry["covariates"]:
         symbols[role_key(role.covariate(name))] = role.covariate(name)
+    for part in entry.get("system") or ():
+        state = role.State(part["state"], real=True)
+        symbols[role_key(state)] = state
     for p in entry["parameters"]:
         symbols[p["name"]] = sp.Symbol(p["name"], **({"positive": True} if p["positive"] else {"real": True}))
     parameters: dict[sp.Symbol, Distribution | sp.Expr] = {}
@@ -217,7 +243,8 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
         arguments["fixed"] = tuple(arguments.get("fixed", ()))
         declared = RESIDUALS[residual["model"]](**arguments)
     prediction = parse(entry["prediction"], symbols)
-    return Model.from_parts(prediction, parameters, sd, declared, space, entry["name"])
+    system = _system_from_dict(entry["system"], symbols) if entry.get("system") else None
+    return Model.from_parts(prediction, parameters, sd, declared, space, entry["name"], system)
 
 
 # ---------------------------------------------------------------------------- data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,14 +12,13 @@ import sympy as sp
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError, ModelError
+from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.printers import Kernel, numpy_kernel
+from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.symbols import dose, time
 from nlmewidgets.core.tape import Level, Tape
 
 __all__ = ["ClosedForm", "Program", "split_dose_terms"]
-
-Jet = tuple[Array, Array | None, Array | None]
-"""A prediction, its first derivatives along the slots, its second along (random slot, slot)."""
 
 
 class Program:
@@ -136,20 +134,13 @@ class ClosedForm:
     covariates: tuple[Array, ...]
 
     @classmethod
-    def bind(
-        cls,
-        prediction: sp.Expr,
-        parameters: Mapping[sp.Symbol, sp.Expr],
-        slots: tuple[sp.Symbol, ...],
-        n_random: int,
-        covariate_symbols: tuple[sp.Symbol, ...],
-        covariates: tuple[Array, ...],
-        data: Data,
-        block: Ints,
-    ) -> ClosedForm:
-        """Return the closed form for the observations of `data`, whose parameter blocks are `block`."""
-        base, given, linear = split_dose_terms(prediction)
-        base, given = base.xreplace(parameters), given.xreplace(parameters)
+    def bind(cls, binding: Binding) -> ClosedForm:
+        """Return the closed form of a model for the observations of its data."""
+        data, form, block = binding.data, binding.form, binding.block_of_obs
+        base, given, linear = split_dose_terms(binding.model.stable_prediction)
+        base, given = binding.in_slots(base), binding.in_slots(given)
+        symbols, covariates = binding.used(base, given)
+        slots, n_random, covariate_symbols = form.symbols, form.n_random, symbols
         since, amount, of_observation, counts = past_doses(data)
         if given != 0:
             if not data.dosed.any():

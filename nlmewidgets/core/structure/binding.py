@@ -1,0 +1,57 @@
+"""What a structure is bound to: a model's expressions, the data, and the parameter blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sympy as sp
+
+from nlmewidgets.core.arrays import Array, Ints
+from nlmewidgets.core.data import Data
+from nlmewidgets.core.slots import SlotForm
+from nlmewidgets.core.symbols import Covariate
+
+if TYPE_CHECKING:
+    from nlmewidgets.core.model import Model
+
+__all__ = ["Binding"]
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """A model, data, and how records fall into parameter blocks.
+
+    Attributes
+    ----------
+    model, form, data
+        The declaration, its slots, the records.
+    covariates : tuple of Covariate
+        The covariates the model uses.
+    values : tuple of (blocks,) float
+        Their values.
+    block_of_record : (records,) int
+    """
+
+    model: Model
+    form: SlotForm
+    data: Data
+    covariates: tuple[Covariate, ...]
+    values: tuple[Array, ...]
+    block_of_record: Ints
+
+    @property
+    def block_of_obs(self) -> Ints:
+        """Parameter block of each observation."""
+        return self.block_of_record[self.data.observed]
+
+    def in_slots(self, expr: sp.Expr) -> sp.Expr:
+        """Return an expression of parameters as one of slots and covariates."""
+        return expr.xreplace(self.form.parameters)
+
+    def used(self, *expressions: sp.Expr) -> tuple[tuple[Covariate, ...], tuple[Array, ...]]:
+        """Return the covariates that occur in expressions of slots, and their values."""
+        pairs = [
+            (s, v) for s, v in zip(self.covariates, self.values, strict=True) if any(e.has(s) for e in expressions)
+        ]
+        return tuple(s for s, _ in pairs), tuple(v for _, v in pairs)
