@@ -11,11 +11,13 @@ import pandas as pd
 import sympy as sp
 
 from nlmewidgets.core import symbols as role
+from nlmewidgets.core.columns import DATES
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import DataError
 from nlmewidgets.core.expression import TextPrinter
 from nlmewidgets.core.model import Model
+from nlmewidgets.core.records import RECORD_COLUMNS
 from nlmewidgets.core.system import Route
 
 __all__ = ["data_code", "model_code"]
@@ -208,8 +210,10 @@ def data_code(data: Data, variable: str = "data") -> str:
     text = text.replace("\\", r"\\").replace('"""', r"\"\"\"")
     words = [c for c in data.records if c != "DV" and not pd.api.types.is_numeric_dtype(data.records[c])]
     types = f", dtype={dict.fromkeys(words, 'str')!r}" if words else ""
-    items = [i for i in ("id", "time", "dv", "amt", "evid", "mdv") if i in {c.lower() for c in data.covariates}]
-    named = "".join(f", {i}={i.upper()!r}" for i in items)
+    # Where a covariate is called like an item in another case, say which of the two is the item.
+    alike = {c.upper() for c in data.covariates if c not in RECORD_COLUMNS}
+    named = "".join(f", {i.lower()}={i!r}" for i in RECORD_COLUMNS if i in alike)
+    named += ", date=None" if alike & set(DATES) else ""
     units = f", units={dict(data.units)!r}" if data.units else ""
     options = f"covariates={list(data.covariates)!r}{named}{units}"
     return (

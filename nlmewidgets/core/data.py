@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.errors import DataError
-from nlmewidgets.core.records import Reader
+from nlmewidgets.core.grid import grid_records
+from nlmewidgets.core.records import RECORD_COLUMNS, Reader
 from nlmewidgets.core.table import read_table
 
 __all__ = ["Data"]
@@ -30,7 +31,8 @@ class Data:
     Attributes
     ----------
     records : DataFrame
-        One row per record, subjects contiguous: ID TIME EVID AMT MDV DV, then the covariates.
+        One row per record, subjects contiguous: ID TIME EVID AMT CMT RATE ADDL II SS MDV DV CENS LIMIT
+        DVID OCC, then the covariates.  CMT and DVID may hold names.
     covariates : tuple of str
         Names of the covariate columns.
     units : dict
@@ -83,7 +85,7 @@ class Data:
         ----------
         frame : DataFrame
             One row per record.
-        id, time, dv, amt, evid, mdv : str, optional
+        id, time, dv, amt, evid, mdv, cmt, rate, addl, ii, ss, dvid, occ, cens, limit, date : str, optional
             The column that holds each of NONMEM's items; without it the NONMEM name is looked for in
             any case.  ``amt=None`` (or any other ``=None``) says that the file has no such item.
         covariates : sequence of str, optional
@@ -148,8 +150,13 @@ class Data:
 
     @cached_property
     def dosed(self) -> NDArray[np.bool_]:
-        """Which records are doses, (records,) bool."""
-        return self.records["EVID"].to_numpy() == 1
+        """Which records are doses (EVID 1 or 4), (records,) bool."""
+        return np.isin(self.records["EVID"].to_numpy(), (1, 4))
+
+    @cached_property
+    def reset(self) -> NDArray[np.bool_]:
+        """Which records empty every compartment first (EVID 3 or 4), (records,) bool."""
+        return self.records["EVID"].to_numpy() >= 3
 
     @property
     def n_obs(self) -> int:
@@ -167,6 +174,26 @@ class Data:
         return self.records["DV"].to_numpy()[self.observed]
 
     @cached_property
+    def cens(self) -> NDArray[np.int64]:
+        """CENS of each observation: 0 measured, 1 below DV, -1 above it; (obs,) int."""
+        return self.records["CENS"].to_numpy()[self.observed]
+
+    @cached_property
+    def limit(self) -> Array:
+        """LIMIT of each observation: the other end of a censoring interval, or NaN; (obs,) float."""
+        return self.records["LIMIT"].to_numpy()[self.observed]
+
+    @cached_property
+    def dvid(self) -> NDArray[Any]:
+        """DVID of each observation: the number or name of its output, (obs,)."""
+        return self.records["DVID"].to_numpy()[self.observed]
+
+    @cached_property
+    def occ(self) -> NDArray[Any]:
+        """OCC of each observation: its occasion, (obs,)."""
+        return self.records["OCC"].to_numpy()[self.observed]
+
+    @cached_property
     def subject(self) -> Ints:
         """Subject number of each observation, (obs,) int."""
         return self.record_subject[self.observed]
@@ -175,7 +202,7 @@ class Data:
     def fingerprint(self) -> str:
         """SHA-256 of everything an objective can depend on."""
         digest = hashlib.sha256()
-        for name in ("ID", "TIME", "EVID", "AMT", "MDV", "DV", *self.covariates):
+        for name in dict.fromkeys((*RECORD_COLUMNS, *self.covariates)):
             digest.update(f"{name}:{self.records[name].tolist()!r};".encode())
         return digest.hexdigest()
 
@@ -261,8 +288,12 @@ class Data:
         keep = self.records["ID"].isin(wanted)
         return replace(self, records=self.records[keep].reset_index(drop=True), origin={"kind": "frame"})
 
-    def on_grid(self, points: int = 100, times: Array | None = None) -> Data:
-        """Return the same subjects and doses, observed on a grid of times instead (DV missing).
+    def on_grid(self, points: int = 100, times: Array | None = None, dvid: Any = None) -> Data:
+        """Return the same subjects and events, observed on a grid of times instead (DV missing).
+
+        Doses, resets and other events stay as they are; OCC and the covariates of a time are those of
+        the record that ends its interval.  Where a subject's TIME starts again after a reset, the grid
+        is on the first stretch.
 
         Parameters
         ----------
@@ -270,43 +301,27 @@ class Data:
             Number of equally spaced times from 0 (or the first TIME) to the last TIME.
         times : (points,) float, optional
             The times themselves.
+        dvid : DVID or list of them, optional
+            The outputs observed at each time; without it, those of the data.
+
+        Raises
+        ------
+        DataError
+            If the data have no observation of an output named.
         """
         all_times = self.records["TIME"].to_numpy()
         if times is None:
             times = np.linspace(min(0.0, all_times.min()), all_times.max(), points)
         times = np.sort(np.asarray(times, dtype=float))
-        base = self.records.iloc[self._first]
-        grid = base.loc[base.index.repeat(len(times))].reset_index(drop=True)
-        grid["TIME"] = np.tile(times, self.n_subjects)
-        grid["EVID"], grid["AMT"], grid["MDV"], grid["DV"] = 0, 0.0, 0, np.nan
-        doses = self.records[self.dosed]
-        grid["_order"] = np.repeat(np.arange(self.n_subjects), len(times))
-        doses = doses.assign(_order=self.record_subject[self.dosed])
-        varying = [c for c in self.covariates if self._varies(c)]
-        if varying:
-            # The interval that ends at a record has that record's covariates; after the last one they stay.
-            source = self.records.assign(_order=self.record_subject)[["_order", "TIME", *varying]]
-            source = source.drop_duplicates(["_order", "TIME"], keep="last").sort_values("TIME", kind="stable")
-            grid = pd.merge_asof(
-                grid.drop(columns=varying).sort_values("TIME", kind="stable"),
-                source,
-                on="TIME",
-                by="_order",
-                direction="forward",
-            )
-            last = source.groupby("_order")[varying].last()
-            for column in varying:
-                after = last[column].to_numpy()[grid["_order"].to_numpy()]
-                grid[column] = grid[column].where(grid[column].notna(), after)
-        # A dose at an observation's time comes first: the curve then shows it.
-        both = pd.concat([doses, grid], ignore_index=True) if len(doses) else grid
-        both = both.sort_values(["_order", "TIME", "EVID"], ascending=[True, True, False], kind="stable")
-        both = both.drop(columns="_order").reset_index(drop=True)[self.records.columns]
-        return replace(self, records=both, origin={"kind": "frame"})
-
-    def _varies(self, column: str) -> bool:
-        values = self.records[column].to_numpy()
-        return bool(np.any(values != values[self._first][self.record_subject]))
+        have = list(pd.unique(self.dvid))
+        outputs = have if dvid is None else list(dvid) if isinstance(dvid, list | tuple) else [dvid]
+        unknown = [o for o in outputs if o not in have]
+        if unknown or not outputs:
+            shown = ", ".join(map(str, have)) or "none"
+            raise DataError(f"dvid={dvid!r} names no output that was observed (DVID: {shown}).")
+        columns = list(dict.fromkeys(("OCC", *(c for c in self.covariates if c not in ("CMT", "DVID")))))
+        grid = grid_records(self.records, self.record_subject, times, outputs, columns)
+        return replace(self, records=grid, origin={"kind": "frame"})
 
     # ------------------------------------------------------------------ display
 

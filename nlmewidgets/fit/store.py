@@ -270,10 +270,10 @@ def _data_from_dict(entry: Mapping[str, Any], file: str) -> Data:
 
 
 def _dtype(column: str, values: list[Any]) -> str:
-    if column in ("EVID", "MDV"):
+    if column in ("EVID", "ADDL", "SS", "MDV", "CENS"):
         return "int64"
     if any(isinstance(v, str) for v in values):
         return "object"
-    if column == "ID" and all(isinstance(v, int) for v in values):
+    if column in ("ID", "CMT", "DVID", "OCC") and all(isinstance(v, int) for v in values):
         return "int64"
     return "float64"

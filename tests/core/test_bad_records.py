@@ -82,7 +82,8 @@ FILES: dict[str, tuple[str, dict[str, Any], str]] = {
     "an unknown keyword": (
         "ID,TIME,DV\n1,0,2\n",
         {"subject": "ID"},
-        "'subject=' is not an option; use id=, time=, dv=, amt=, evid=, mdv=, covariates=, units=.",
+        "'subject=' is not an option; use id=, time=, dv=, amt=, evid=, mdv=, cmt=, rate=, addl=, ii=, ss=, dvid=, "
+        "occ=, cens=, limit=, date=, covariates=, units=.",
     ),
     "a covariate that is not there": (
         "ID,TIME,DV\n1,0,2\n",
@@ -152,8 +153,8 @@ FILES: dict[str, tuple[str, dict[str, Any], str]] = {
     "below a limit": (
         "ID,TIME,conc\n1,0,2\n1,1,<0.1\n",
         {"dv": "conc"},
-        "conc='<0.1' at row 3 of 'd.csv' is not a number (beyond a limit of quantification? leave it missing, or write "
-        "a number); write a number, or '.' where it is missing.",
+        "conc='<0.1' at row 3 of 'd.csv' is not a number (beyond a limit of quantification? write the limit, and 1 or "
+        "-1 in a CENS column); write a number, or '.' where it is missing.",
     ),
     "an infinite value": (
         "ID,TIME,DV\n1,0,2\n1,1,inf\n",
@@ -193,72 +194,111 @@ FILES: dict[str, tuple[str, dict[str, Any], str]] = {
         {},
         "AMT='100mg' at row 2 of 'd.csv' is not a number; write a number, or '.' where it is missing.",
     ),
-    "a reset": (
-        "ID,TIME,AMT,DV,EVID\n1,0,100,.,1\n1,1,0,.,3\n1,2,0,2,0\n",
+    "an amount on a reset": (
+        "ID,TIME,AMT,DV,EVID\n1,0,100,.,1\n1,1,50,.,3\n1,2,0,2,0\n",
         {},
-        "EVID=3 at row 3 of 'd.csv' is not read by this version (0 observation, 1 dose, 2 other); make what follows a "
-        "reset a subject of its own, or leave the record out.",
+        "AMT=50 at row 3 of 'd.csv' is no dose because EVID=3; set EVID to 4 or AMT to 0, or pass evid=None to have "
+        "doses told by their amount.",
     ),
-    "a reset and dose": (
-        "ID,TIME,AMT,DV,EVID\n1,0,100,.,4\n1,2,0,2,0\n",
+    "a reset and dose without AMT": (
+        "ID,TIME,AMT,DV,EVID\n1,0,100,.,1\n1,1,0,.,4\n1,2,0,2,0\n",
         {},
-        "EVID=4 at row 2 of 'd.csv' is not read by this version (0 observation, 1 dose, 2 other); make what follows a "
-        "reset a subject of its own, or leave the record out.",
+        "EVID=4 at row 3 of 'd.csv' is a dose, but AMT is missing or 0; give the amount, or set EVID to 0.",
     ),
-    "half an event": (
-        "ID,TIME,AMT,DV,EVID\n1,0,100,.,0.5\n1,2,0,2,0\n",
-        {},
-        "EVID=0.5 at row 2 of 'd.csv' is not read by this version (0 observation, 1 dose, 2 other); make what follows "
-        "a reset a subject of its own, or leave the record out.",
-    ),
-    "an infusion in RxODE's coding": (
-        "ID,TIME,AMT,DV,EVID\n1,0,100,.,10101\n1,2,0,2,0\n",
-        {},
-        "EVID=10101 at row 2 of 'd.csv' is not read by this version (0 observation, 1 dose, 2 other); make what "
-        "follows a reset a subject of its own, or leave the record out.",
-    ),
-    "two compartments in RxODE's coding": (
-        "ID,TIME,AMT,DV,EVID\n1,0,100,.,101\n1,1,100,.,201\n1,2,0,2,0\n",
-        {},
-        "EVID=101 at row 2 of 'd.csv' and EVID=201 at row 3 of 'd.csv' are doses into different compartments, which "
-        "this version does not read; keep the doses into one of them.",
-    ),
-    "two compartments": (
-        "ID,TIME,AMT,DV,CMT\n1,0,100,.,1\n1,1,100,.,2\n1,2,0,2,2\n",
-        {},
-        "CMT=1 at row 2 of 'd.csv' and CMT=2 at row 3 of 'd.csv' are doses into different compartments, which this "
-        "version does not read; keep the doses into one of them.",
-    ),
-    "two outputs": (
-        "id,time,dv,dvid\n1,0,2,cp\n1,1,2,pca\n",
-        {},
-        "dvid=cp at row 2 of 'd.csv' and dvid=pca at row 3 of 'd.csv' are observations of several outputs, which this "
-        "version does not read; keep the records of one of them.",
-    ),
+    **{
+        f"EVID {code}": (
+            f"ID,TIME,AMT,DV,EVID\n1,0,100,.,{code}\n1,2,0,2,0\n",
+            {},
+            f"EVID={code} at row 2 of 'd.csv' is no kind of event (0 observation, 1 dose, 2 other, 3 reset, 4 reset "
+            "and dose); correct it.",
+        )
+        for code in (0.5, 5, -1, 10101)  # the last is an infusion in RxODE's coding
+    },
     "MDV that is no flag": (
         "ID,TIME,DV,MDV\n1,0,2,0\n1,1,2,7\n",
         {},
         "MDV=7 at row 3 of 'd.csv' is not 0 (measured) or 1 (missing DV); correct it.",
     ),
     **{
-        f"{item} not zero": (
-            f"ID,TIME,AMT,DV,{item}\n1,0,100,.,0\n1,1,50,.,{value}\n1,2,0,2,0\n",
-            {},
-            f"{item}={value} at row 3 of 'd.csv' asks for {what}, which this version does not read; write it as plain "
-            "records (EVID, AMT, DV) or leave the record out.",
-        )
-        for item, value, what in [
-            ("RATE", 10, "an infusion"),
-            ("Rate", -2, "an infusion"),
-            ("SS", 1, "a steady-state dose"),
-            ("ADDL", 3, "additional doses"),
-            ("CENS", -1, "a censored observation"),
+        f"{item} {value}": (f"ID,TIME,AMT,DV,{item}\n1,0,100,.,0\n1,1,50,.,{value}\n1,2,0,2,0\n", {}, sentence)
+        for item, value, sentence in [
+            (
+                "RATE",
+                -3,
+                "RATE=-3 at row 3 of 'd.csv' is negative; write a rate, -1 (modelled rate), -2 (modelled duration) or "
+                "0.",
+            ),
+            (
+                "Rate",
+                "fast",
+                "Rate='fast' at row 3 of 'd.csv' is not a number; write a rate, -1 (modelled rate), -2 (modelled "
+                "duration) or 0.",
+            ),
+            ("ADDL", -1, "ADDL=-1 at row 3 of 'd.csv' is not 0 or a number of additional doses; correct it."),
+            ("ADDL", 1.5, "ADDL=1.5 at row 3 of 'd.csv' is not 0 or a number of additional doses; correct it."),
+            (
+                "ADDL",
+                3,
+                "ADDL=3 at row 3 of 'd.csv' needs the interval between the doses, but II is missing or 0.",
+            ),
+            ("II", -12, "II=-12 at row 3 of 'd.csv' is negative; write the interval between doses, or 0."),
+            ("SS", 1, "SS=1 at row 3 of 'd.csv' needs the interval between the doses, but II is missing or 0."),
+            (
+                "SS",
+                3,
+                "SS=3 at row 3 of 'd.csv' is not 0 (no steady state), 1 (steady state) or 2 (added to what is there); "
+                "correct it.",
+            ),
+            (
+                "CMT",
+                -1,
+                "CMT=-1 at row 3 of 'd.csv' is no compartment; write its number from 1, its name, or 0 for the usual "
+                "one.",
+            ),
+            (
+                "CENS",
+                -1,
+                "CENS=-1 at row 3 of 'd.csv' is a censored observation, but DV is missing; write the limit of "
+                "quantification there.",
+            ),
         ]
     },
-    "text for a rate": (
-        "ID,TIME,AMT,DV,RATE\n1,0,100,.,fast\n1,2,0,2,0\n",
+    "a steady infusion that goes on": (
+        "ID,TIME,AMT,DV,RATE,SS,II,ADDL\n1,0,0,.,10,1,12,2\n1,2,0,2,0,0,0,0\n",
         {},
-        "RATE='fast' at row 2 of 'd.csv' is not a number; write 0.",
+        "ADDL=2 at row 2 of 'd.csv' follows an infusion since ever (AMT=0); give AMT, or 0 doses more.",
+    ),
+    "a rate without an amount": (
+        "ID,TIME,AMT,DV,RATE,EVID\n1,0,0,.,10,1\n1,2,0,2,0,0\n",
+        {},
+        "EVID=1 at row 2 of 'd.csv' is a dose, but AMT is missing or 0; give the amount, or set EVID to 0.",
+    ),
+    "a compartment turned off": (
+        "ID,TIME,AMT,DV,EVID,CMT\n1,0,100,.,1,1\n1,1,0,.,2,-2\n1,2,0,2,0,2\n",
+        {},
+        "CMT=-2 at row 3 of 'd.csv' turns a compartment off, which is not possible here; leave the record out.",
+    ),
+    "an output without a name": (
+        "ID,TIME,DV,DVID\n1,0,2,1\n1,1,2,.\n",
+        {},
+        "DVID is missing at row 3 of 'd.csv'; every observation needs the number or name of its output.",
+    ),
+    "a flag that is no censoring": (
+        "ID,TIME,DV,CENS\n1,0,2,0\n1,1,0.1,2\n",
+        {},
+        "CENS=2 at row 3 of 'd.csv' is not 0 (measured), 1 (below the limit in DV) or -1 (above it); correct it.",
+    ),
+    "a limit on the wrong side": (
+        "ID,TIME,DV,CENS,LIMIT\n1,0,2,0,.\n1,1,0.1,1,0.2\n",
+        {},
+        "LIMIT=0.2 at row 3 of 'd.csv' is not below DV=0.1, the limit of an observation with CENS=1; correct one of "
+        "them, or leave LIMIT missing.",
+    ),
+    "a limit under a right-censored value": (
+        "ID,TIME,DV,CENS,LIMIT\n1,0,2,0,.\n1,1,10,-1,5\n",
+        {},
+        "LIMIT=5 at row 3 of 'd.csv' is not above DV=10, the limit of an observation with CENS=-1; correct one of "
+        "them, or leave LIMIT missing.",
     ),
     "only doses": (
         "ID,TIME,AMT,DV\n1,0,100,.\n1,1,100,0\n",
@@ -360,18 +400,6 @@ def test_real_occasions_in_one_subject_are_refused_not_joined(shared):
     # Tetracycline in two formulations: times start again within a subject.
     with pytest.raises(nw.DataError, match=r"Time goes back from 6 to 1 for subject 1 at row 6 of 'Tetracycline1.csv'"):
         nw.Data.read_csv(shared / "data" / "Tetracycline1.csv", id="Subject", dv="conc")
-
-
-def test_infusions_resets_and_repeated_doses_of_nonmem_are_refused_not_misread(shared):
-    with pytest.raises(
-        nw.DataError, match=r"^ss=1 at row \d+ of 'data.csv' asks for a steady-state dose|^(addl|rate)="
-    ):
-        nw.Data.read_csv(shared / "reference" / "nmtest_dosing_events" / "data.csv", dv="cp")
-
-
-def test_two_outputs_of_warfarin_are_refused_not_pooled(shared):
-    with pytest.raises(nw.DataError, match=r"^DVID=1 at row \d+ .* are observations of several outputs"):
-        nw.Data.read_csv(shared / "reference" / "warfarin_pkpd_turnover_ode" / "data.csv")
 
 
 # A file of anything is either read or refused in a sentence: never a stray exception.

@@ -139,8 +139,8 @@ def test_a_measurement_on_a_dose_record_with_evid_is_noted_not_read():
     data = read("ID TIME AMT DV EVID\n1 0 100 7 1\n1 1 0 5 0")
     assert data.dv.tolist() == [5]
     assert data.notes == (
-        "DV is not read on 1 record with EVID 1 or 2 (first: the row with index 0): an observation needs a record of "
-        "its own.",
+        "DV is not read on 1 record with EVID other than 0 (first: the row with index 0): an observation needs a "
+        "record of its own.",
     )
 
 
@@ -188,11 +188,11 @@ def test_items_without_effect_are_not_covariates():
     assert data.covariates == ("WT",)
 
 
-def test_one_output_may_be_picked_from_dvid_when_it_is_a_covariate():
-    text = "ID TIME DV DVID\n1 0 1 1\n1 0 2 2"
-    with pytest.raises(nw.DataError, match="several outputs"):
-        read(text)
-    assert read(text, covariates=["DVID"]).covariates == ("DVID",)
+def test_an_occasion_or_output_may_be_a_covariate_too():
+    data = read("ID TIME DV DVID OCC\n1 0 1 1 1\n1 0 2 2 2", covariates=["DVID", "OCC"])
+    assert data.covariates == ("DVID", "OCC")
+    assert data.numeric_covariate("OCC").tolist() == [1, 2]
+    assert data.dvid.tolist() == [1, 2]
 
 
 # ---------------------------------------------------------------------- covariates

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import sympy as sp
 
 from nlmewidgets.core.arrays import Array, Ints
@@ -143,6 +144,7 @@ class ClosedForm:
         slots, n_random, covariate_symbols = form.symbols, form.n_random, symbols
         since, amount, of_observation, counts = past_doses(data)
         if given != 0:
+            _refuse_what_is_no_sum(data)
             if not data.dosed.any():
                 raise DataError(
                     "The prediction uses dose, but the data have no dose records; name the amounts with amt=."
@@ -206,30 +208,83 @@ def _add(a: Jet, b: Jet) -> Jet:
     return tuple(y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True))  # type: ignore[return-value]
 
 
+def _refuse_what_is_no_sum(data: Data) -> None:
+    """Refuse doses that are no sum of amounts in one place.
+
+    Raises
+    ------
+    DataError
+        Naming the first such dose.
+    """
+    records = data.records
+    ids, times = records["ID"].to_numpy(), records["TIME"].to_numpy()
+    for item, what in (("RATE", "an infusion"), ("SS", "a steady state")):
+        rows = np.flatnonzero(records[item].to_numpy() != 0)
+        if rows.size:
+            i = rows[0]
+            raise DataError(
+                f"{item}={records[item].iloc[i]:g} for subject {ids[i]} at TIME {times[i]:g} asks for {what}, which a "
+                "prediction in time and dose cannot express; declare the compartments with odes= or take a structure "
+                "of nw.library."
+            )
+    places = records["CMT"].to_numpy()[data.dosed]
+    other = np.flatnonzero(places != places[:1])
+    if other.size:
+        i = np.flatnonzero(data.dosed)[other[0]]
+        raise DataError(
+            f"Doses go into the compartments {places[0]} and {places[other[0]]} (subject {ids[i]}, TIME {times[i]:g}), "
+            "which a prediction in time and dose cannot tell apart; declare the compartments with odes= or take a "
+            "structure of nw.library."
+        )
+
+
 def past_doses(data: Data) -> tuple[Array, Array, Ints, Ints]:
     """Return (time since, amount, observation, count per observation) of every past dose.
 
-    A dose is past if its record comes before the observation's.  An observation without one gets a
-    single pair of amount 0, which contributes nothing.
+    A dose is past if its record comes before the observation's and no reset comes between; additional
+    doses are past up to the observation's time.  An observation without one gets a single pair of
+    amount 0, which contributes nothing.
     """
     records = data.records
-    times, amounts = records["TIME"].to_numpy(), records["AMT"].to_numpy()
+    times = records["TIME"].to_numpy()
     dosed, observed = data.dosed, data.observed
     dose_rows = np.flatnonzero(dosed)
     before: Ints = np.cumsum(dosed)  # doses up to and including each record, over all subjects
-    first_record = data._first[data.record_subject]
-    at_start: Ints = before[first_record] - dosed[first_record]  # doses of earlier subjects
-    first_dose: Ints = at_start[observed]
+    # A stretch of records begins with a subject or a reset: earlier doses are gone.
+    begins = data.reset.copy()
+    begins[data._first] = True
+    start = np.flatnonzero(begins)[np.cumsum(begins) - 1]
+    at_start: Ints = before[start] - dosed[start]
     counts: Ints = (before - at_start)[observed]
+    of_observation, within = _spread(counts)
+    rows = dose_rows[at_start[observed][of_observation] + within]
+    given = _given_until(records, rows, times[observed][of_observation])
+    of_pair, number = _spread(given)
+    rows, of_observation = rows[of_pair], of_observation[of_pair]
+    when = times[rows] + number * records["II"].to_numpy()[rows]
+    counts = np.bincount(of_observation, minlength=len(counts))
     padded = np.maximum(counts, 1)
-    of_observation = np.repeat(np.arange(len(counts)), padded).astype(np.intp)
-    within = np.arange(len(of_observation)) - np.repeat(np.cumsum(padded) - padded, padded)
-    none = counts[of_observation] == 0
-    index = np.where(none, 0, first_dose[of_observation] + within)
-    if dose_rows.size:
-        rows = dose_rows[index]
-        since = np.where(none, 0.0, times[observed][of_observation] - times[rows])
-        amount = np.where(none, 0.0, amounts[rows])
-    else:
-        since, amount = np.zeros(len(of_observation)), np.zeros(len(of_observation))
-    return since, amount, of_observation, padded
+    place = np.flatnonzero(np.repeat(counts > 0, padded))
+    since, amount = np.zeros(padded.sum()), np.zeros(padded.sum())
+    since[place] = times[observed][of_observation] - when
+    amount[place] = records["AMT"].to_numpy()[rows]
+    return since, amount, np.repeat(np.arange(len(counts)), padded).astype(np.intp), padded
+
+
+def _given_until(records: pd.DataFrame, rows: Ints, time: Array) -> Ints:
+    """Return how many doses each dose record has given up to a time: itself and additional ones."""
+    more = records["ADDL"].to_numpy()[rows]
+    if not more.any():
+        return np.ones(len(rows), dtype=np.intp)
+    first, interval = records["TIME"].to_numpy()[rows], np.where(more > 0, records["II"].to_numpy()[rows], 1.0)
+    number = np.floor((time - first) / interval)
+    # The quotient may round either way where a dose falls on the time itself.
+    number += first + (number + 1) * interval <= time
+    number -= first + number * interval > time
+    return 1 + np.clip(number, 0, more).astype(np.intp)
+
+
+def _spread(counts: Ints) -> tuple[Ints, Ints]:
+    """Return for each of `counts` members in turn its owner and its place within the owner."""
+    owner = np.repeat(np.arange(len(counts)), counts).astype(np.intp)
+    return owner, (np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.intp)
