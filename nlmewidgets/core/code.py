@@ -15,6 +15,7 @@ from nlmewidgets.core.columns import DATES
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.exclusions import exclusion_code
 from nlmewidgets.core.expression import TextPrinter
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.records import RECORD_COLUMNS
@@ -187,13 +188,17 @@ def _parameter(symbol: sp.Symbol, value: Distribution | sp.Expr, model: Model, p
 
 
 def data_code(data: Data, variable: str = "data") -> str:
-    """Return source that loads `data` again.
+    """Return source that loads `data` again, and leaves the same records out.
 
     Raises
     ------
     DataError
         If it came from a DataFrame that is too large to write out.
     """
+    return "\n".join([_loading_code(data, variable), *exclusion_code(data, variable)])
+
+
+def _loading_code(data: Data, variable: str) -> str:
     origin = data.origin
     kind = origin.get("kind")
     options = "".join(f", {k}={v!r}" for k, v in origin.get("options", {}).items())
@@ -201,14 +206,15 @@ def data_code(data: Data, variable: str = "data") -> str:
         return f"{variable} = nw.datasets.load({origin['name']!r}{options})"
     if kind == "csv":
         return f"{variable} = nw.Data.read_csv({origin['path']!r}{options})"
-    if len(data) > _MOST_INLINE_ROWS:
+    records = data.complete
+    if len(records) > _MOST_INLINE_ROWS:
         raise DataError(
-            f"These data came from a DataFrame of {len(data)} rows, too many to write into code; save them with "
+            f"These data came from a DataFrame of {len(records)} rows, too many to write into code; save them with "
             "to_csv() and load them with Data.read_csv()."
         )
-    text = data.records.to_csv(index=False, na_rep=".", float_format=_digits, lineterminator="\n")
+    text = records.to_csv(index=False, na_rep=".", float_format=_digits, lineterminator="\n")
     text = text.replace("\\", r"\\").replace('"""', r"\"\"\"")
-    words = [c for c in data.records if c != "DV" and not pd.api.types.is_numeric_dtype(data.records[c])]
+    words = [c for c in records if c != "DV" and not pd.api.types.is_numeric_dtype(records[c])]
     types = f", dtype={dict.fromkeys(words, 'str')!r}" if words else ""
     # Where a covariate is called like an item in another case, say which of the two is the item.
     alike = {c.upper() for c in data.covariates if c not in RECORD_COLUMNS}

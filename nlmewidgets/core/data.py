@@ -14,10 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array, Ints
+from nlmewidgets.core.describe import Description, correlations, describe, summary_by
 from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.exclusions import Exclusion, exclude, filtered, history, sentences, without
 from nlmewidgets.core.grid import grid_records
 from nlmewidgets.core.records import RECORD_COLUMNS, Reader
 from nlmewidgets.core.table import read_table
+from nlmewidgets.core.verbs import VERBS
 
 __all__ = ["Data"]
 
@@ -41,6 +44,10 @@ class Data:
         How ambiguous records were read; shown with the data, never silent.
     origin : dict
         Where the data came from, so that an exploration can be exported as code.
+    base : DataFrame or None
+        All records that were read, where some were left out since.
+    exclusions : tuple of Exclusion
+        The steps of leaving them out; `history` is their table.
     """
 
     records: pd.DataFrame
@@ -48,6 +55,8 @@ class Data:
     units: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+    base: pd.DataFrame | None = None
+    exclusions: tuple[Exclusion, ...] = ()
 
     # ------------------------------------------------------------- construction
 
@@ -286,7 +295,13 @@ class Data:
         if unknown:
             raise DataError(f"ID {unknown[0]!r} is not in the data; its IDs are {self.ids[0]!r} … {self.ids[-1]!r}.")
         keep = self.records["ID"].isin(wanted)
-        return replace(self, records=self.records[keep].reset_index(drop=True), origin={"kind": "frame"})
+        records = self.records[keep].reset_index(drop=True)
+        if self.base is None:
+            return replace(self, records=records, origin={"kind": "frame"})
+        rows = self.base["ID"].isin(wanted).to_numpy()
+        steps = tuple(replace(step, removed=step.removed[rows]) for step in self.exclusions)
+        base = self.base[rows].reset_index(drop=True)
+        return replace(self, records=records, base=base, exclusions=steps, origin={"kind": "frame"})
 
     def on_grid(self, points: int = 100, times: Array | None = None, dvid: Any = None) -> Data:
         """Return the same subjects and events, observed on a grid of times instead (DV missing).
@@ -321,7 +336,97 @@ class Data:
             raise DataError(f"dvid={dvid!r} names no output that was observed (DVID: {shown}).")
         columns = list(dict.fromkeys(("OCC", *(c for c in self.covariates if c not in ("CMT", "DVID")))))
         grid = grid_records(self.records, self.record_subject, times, outputs, columns)
-        return replace(self, records=grid, origin={"kind": "frame"})
+        return replace(self, records=grid, base=None, exclusions=(), origin={"kind": "frame"})
+
+    # --------------------------------------------------------------- exclusions
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        """All records that were read, with those left out since."""
+        return self.records if self.base is None else self.base
+
+    def filter(self, keep: Any, *, reason: str = "") -> Data:
+        """Return the data with the records that satisfy a condition; the step is kept in `history`.
+
+        Parameters
+        ----------
+        keep : str, array of bool, or callable
+            A condition on columns such as ``"TIME < 24 & SEX == 'male'"`` (parsed, never run as code), one truth
+            value per record, or a function that makes them from the DataFrame of records.
+        reason : str
+            Shown wherever the step is.
+
+        Notes
+        -----
+        A condition that uses DV, CENS, LIMIT or DVID is about observations, one that uses AMT, RATE, ADDL,
+        II or SS about doses: the other records stay.  Every other condition is about every record.
+
+        Raises
+        ------
+        DataError
+            Naming the part of the condition that cannot be read, or if no observation is left.
+
+        Examples
+        --------
+        >>> import nlmewidgets as nw
+        >>> nw.datasets.load("theophylline").filter("TIME <= 12", reason="first half day")
+        Data: 12 subjects, 112 observations, 12 doses; covariates WT, DOSE
+          left out: 1. all but TIME <= 12: 20 records (20 observations) — first half day
+        """
+        return filtered(self, keep, reason)
+
+    def exclude(self, *, ids: Any = None, records: Any = None, reason: str = "") -> Data:
+        """Return the data without some subjects or records; the step is kept in `history`.
+
+        Parameters
+        ----------
+        ids : label or sequence of labels
+            Subjects to leave out.
+        records : sequence of int, or array of bool
+            Numbers of records as in ``data.records``, from 0.
+        reason : str
+
+        Raises
+        ------
+        DataError
+            If an ID or record does not exist, or no observation is left.
+        """
+        return exclude(self, ids, records, reason)
+
+    def without_exclusion(self, step: int) -> Data:
+        """Return the data with one step of `history` (numbered from 1) undone."""
+        return without(self, step)
+
+    def restored(self) -> Data:
+        """Return the data with nothing left out."""
+        return without(self, None)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per filter or exclusion: what, reason, numbers of records, observations, doses, subjects; whose."""
+        return history(self)
+
+    # ------------------------------------------------------------------- tables
+
+    def describe(self) -> Description:
+        """Return what the study holds: records, doses, outputs, covariates, what was left out."""
+        return describe(self)
+
+    def correlations(self) -> pd.DataFrame:
+        """Return Pearson correlations of the covariates over subjects.
+
+        A covariate with two levels counts as 0 and 1; one with more levels that are no numbers is left out.
+        """
+        return correlations(self)
+
+    def summary_by(self, name: str, bins: int = 3) -> pd.DataFrame:
+        """Return subjects, observations and doses per level of a covariate, or per quantile group of a number."""
+        return summary_by(self, name, bins)
+
+    def nca(self, **options: Any) -> pd.DataFrame:
+        """Return a non-compartmental analysis; see `nlmewidgets.diagnostics.nca`."""
+        found: pd.DataFrame = VERBS["nca"](self, **options)
+        return found
 
     # ------------------------------------------------------------------ display
 
@@ -330,7 +435,8 @@ class Data:
         text = "Data: " + ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for word, n in counts.items())
         if self.covariates:
             text += f"; covariates {', '.join(self.covariates)}"
-        return "\n".join([text, *(f"  note: {note}" for note in self.notes)])
+        left_out = (f"  left out: {sentence}" for sentence in sentences(self)) if self.exclusions else ()
+        return "\n".join([text, *(f"  note: {note}" for note in self.notes), *left_out])
 
     def __len__(self) -> int:
         return len(self.records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.diagnostics.curves import individual_curves, population_band, typical_curve
 from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariates
+from nlmewidgets.diagnostics.nca import nca, nca_summary
 from nlmewidgets.diagnostics.residuals import residual_table
 from nlmewidgets.diagnostics.shrinkage import shrinkage
 
@@ -12,11 +13,14 @@ __all__ = [
     "covariate_summary",
     "ebe_covariates",
     "individual_curves",
+    "nca",
+    "nca_summary",
     "population_band",
     "residual_table",
     "shrinkage",
     "typical_curve",
 ]
 
+VERBS["nca"] = nca
 VERBS["residual_table"] = residual_table
 VERBS["shrinkage"] = shrinkage

@@ -19,6 +19,7 @@ from nlmewidgets.core import symbols as role
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.distributions import DISTRIBUTIONS, Distribution
 from nlmewidgets.core.errors import DataError, NlmeError
+from nlmewidgets.core.exclusions import sentences
 from nlmewidgets.core.expression import parse, role_key, to_text
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.parameters import Parameter, ParameterSpace, Values
@@ -255,7 +256,7 @@ def _data_to_dict(data: Data) -> dict[str, Any]:
         "records": {c: data.records[c].tolist() for c in data.records},
         "covariates": list(data.covariates),
         "units": dict(data.units),
-        "notes": list(data.notes),
+        "notes": [*data.notes, *(f"Left out before saving: {sentence}" for sentence in sentences(data))],
         "origin": dict(data.origin),
         "sha256": data.fingerprint,
     }
