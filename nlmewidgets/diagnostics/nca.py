@@ -98,7 +98,7 @@ def nca(data: Data, *, rule: str = "linear-up log-down", route: str = "auto", ou
         infinite = auc + tail
         moment = aumc + tail * (tlast + 1.0 / slope)
         part = auc + tail * (1.0 - np.exp(-slope * np.maximum(found.tau - tlast, 0.0)))
-        later = (found.number > 1) & ~found.steady
+        later = found.repeated & ~found.steady
         mixed = later | found.steady  # areas to infinity belong to more than this dose
         exposure = np.where(found.steady, part, np.where(later, np.nan, infinite))
         clearance = found.amount / exposure
@@ -162,7 +162,7 @@ def _with_start(found: Profiles, routes: NDArray[np.object_]) -> tuple[Array, Ar
             back = np.where(line > 0, value[:, 0] * np.exp(line * time[:, 0]), value[:, 0])
         else:
             back = value[:, 0]
-    repeated = (found.number > 1) | found.steady
+    repeated = found.repeated | found.steady
     lowest = np.nanmin(value, axis=1, initial=np.inf)
     bolus = routes == "bolus"
     start = np.where(measured, value[:, 0], np.where(bolus, back, np.where(repeated, lowest, 0.0)))
@@ -236,10 +236,11 @@ def _notes(found: Profiles, table: pd.DataFrame, after: Ints) -> list[str]:
     """Say of each row what could not be found, and why."""
     out = []
     numbers = zip(
-        table["points"], table["extrapolated"], table["tlast"], found.number, found.steady, found.amount, after,
+        table["points"], table["extrapolated"], table["tlast"], found.number, found.repeated, found.steady, found.amount,
+        after,
         strict=True,
     )  # fmt: skip
-    for points, extrapolated, tlast, number, steady, amount, n_after in numbers:
+    for points, extrapolated, tlast, number, repeated, steady, amount, n_after in numbers:
         words = []
         if np.isnan(tlast):
             words.append("nothing measurable")
@@ -251,7 +252,7 @@ def _notes(found: Profiles, table: pd.DataFrame, after: Ints) -> list[str]:
             words.append("no dose: no CL/F")
         elif np.isnan(amount) or amount == 0:
             words.append("no amount: no CL/F")
-        if number > 1 and not steady:
+        if repeated and not steady:
             words.append("earlier doses are not washed out: no AUCinf, CL/F, Vz/F, MRT")
         elif steady:
             words.append("steady state: CL/F from the dosing interval, no AUCinf, MRT")

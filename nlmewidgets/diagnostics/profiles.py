@@ -50,6 +50,8 @@ class Profiles:
         Which dose of its subject it follows (from 1); 0 where nothing was given.
     start, amount, duration, tau, steady : (profiles,)
         When, how much, for how long; time to the next dose (inf: none); whether at steady state.
+    repeated : (profiles,) bool
+        Whether a dose came before it since the last reset.
     time, value : (profiles, points) float
         NaN beyond the last point.
     count : (profiles,) int
@@ -65,6 +67,7 @@ class Profiles:
     duration: Array
     tau: Array
     steady: NDArray[np.bool_]
+    repeated: NDArray[np.bool_]
     time: Array
     value: Array
     count: Ints
@@ -186,6 +189,7 @@ def profiles(data: Data, output: Any = None) -> Profiles:
     is_dose = starts["given"].to_numpy()
     subject = data.record_subject[np.searchsorted(segment, seg)]
     so_far = pd.Series(is_dose).groupby(subject).cumsum().to_numpy(dtype=np.intp)
+    repeated = is_dose & (pd.Series(is_dose).groupby(seg).cumsum().to_numpy() > 1)
     ends = np.full(n, np.inf)
     ends[:-1] = np.where(seg[1:] == seg[:-1], start[1:], np.inf)
     interval = starts["interval"].to_numpy()
@@ -200,6 +204,7 @@ def profiles(data: Data, output: Any = None) -> Profiles:
         starts["duration"].to_numpy()[kept],
         tau[kept],
         steady[kept],
+        repeated[kept],
         time[kept],
         values[kept],
         count[kept],

@@ -215,3 +215,56 @@ def test_an_unknown_choice_is_refused(theoph, options, sentence):
     with pytest.raises(nw.DataError) as error:
         nca(theoph, **options)
     assert str(error.value) == sentence
+
+
+def test_additional_doses_cut_the_profile_like_records_of_their_own():
+    times = [1.0, 4.0, 8.0, 16.0, 25.0, 28.0, 32.0, 40.0]
+    values = [9.0, 7.0, 5.0, 2.0, 9.5, 7.5, 5.5, 2.5]
+    frame = profile(times, values, ADDL=[1, *[0] * 8], II=[24.0, *[0.0] * 8])
+    written = profile(times, values)
+    written = pd.concat([written, written.iloc[[0]].assign(TIME=24.0)]).sort_values(["TIME", "EVID"], kind="stable")
+    pd.testing.assert_frame_equal(
+        nca(nw.Data.from_frame(frame)), nca(nw.Data.from_frame(written.reset_index(drop=True))), check_dtype=False
+    )
+
+
+def test_clearance_at_steady_state_is_the_dose_over_the_area_of_an_interval():
+    # C = D/V·exp(−kt)/(1 − exp(−kτ)) with D = 100, V = 10, k = 0.1, τ = 12: the area to τ is D/(kV).
+    times = np.array([0.5, 2.0, 4.0, 8.0, 11.0])
+    values = 10.0 * np.exp(-0.1 * times) / (1.0 - np.exp(-1.2))
+    data = nw.Data.from_frame(profile(times, values, SS=[1, *[0] * 5], II=[12.0, *[0.0] * 5]))
+    row = nca(data, route="bolus").iloc[0]
+    assert row["CL/F"] == pytest.approx(1.0, rel=1e-12)
+    assert row["Vz/F"] == pytest.approx(10.0, rel=1e-12)
+    assert np.isnan(row["AUCinf"])
+    assert row["note"] == "steady state: CL/F from the dosing interval, no AUCinf, MRT"
+
+
+def test_an_infusion_shortens_the_mean_residence_time_by_half_its_duration():
+    # WinNonlin: MRTINF of an infusion is AUMCINF/AUCINF − TI/2.
+    times, values = [0.5, 1.0, 2.0, 4.0, 8.0], [2.0, 4.0, 3.0, 1.5, 0.4]
+    timed = nca(nw.Data.from_frame(profile(times, values, RATE=[100.0, *[0.0] * 5]))).iloc[0]
+    plain = nca(nw.Data.from_frame(profile(times, values)), route="extravascular").iloc[0]
+    assert timed["rule"].startswith("linear-up log-down; infusion")
+    assert timed["AUCinf"] == plain["AUCinf"]
+    assert timed["MRT"] == pytest.approx(plain["MRT"] - 0.5, rel=1e-14)
+
+
+def test_censored_values_are_zero_before_the_first_measurable_one_and_left_out_after():
+    times, values = [0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 12.0], [1.0, 1.0, 8.0, 4.0, 2.0, 1.0, 1.0]
+    data = nw.Data.from_frame(profile(times, values, CENS=[0, 1, 1, 0, 0, 0, 0, 1]))
+    by_hand = nw.Data.from_frame(profile(times[:-1], [0.0, 0.0, *values[2:-1]]))
+    one, other = nca(data, route="extravascular").iloc[0], nca(by_hand, route="extravascular").iloc[0]
+    assert (one["BLQ"], other["BLQ"]) == (3, 0)
+    assert (one["AUClast"], one["half_life"], one["tlast"]) == (other["AUClast"], other["half_life"], 8.0)
+
+
+def test_a_reset_begins_a_profile_of_its_own():
+    times, values = [1.0, 2.0, 3.0, 4.0], [8.0, 4.0, 2.0, 1.0]
+    first, second = profile(times, values), profile(times, [2.0 * v for v in values])
+    second.loc[0, "EVID"] = 4
+    table = nca(nw.Data.from_frame(pd.concat([first, second], ignore_index=True)), route="bolus")
+    assert table["Cmax"].tolist() == [8.0, 16.0]
+    np.testing.assert_allclose(table["AUClast"], [table["AUClast"][0], 2 * table["AUClast"][0]], rtol=1e-14)
+    assert np.isfinite(table["CL/F"]).all()
+    assert table["dose"].tolist() == [1, 2]
