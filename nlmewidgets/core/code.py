@@ -100,7 +100,7 @@ def model_code(model: Model, variable: str = "model") -> str:
             lines.append(f'{left} = sp.symbols("{right}", {sign}=True)')
         lone = [s for s in group if s not in simple or len(simple) == 1]
         lines += [f"{names[s]} = sp.Symbol({s.name!r}, {sign}=True)" for s in lone]
-    expressions = [model.prediction, *(model.system.expressions() if model.system else ())]
+    expressions = [*model.outputs.values(), *(model.system.expressions() if model.system else ())]
     states = model.system.states if model.system else ()
     for state in states:
         names[state] = _identifier(state.name, taken)
@@ -108,8 +108,8 @@ def model_code(model: Model, variable: str = "model") -> str:
         left, right = ", ".join(names[s] for s in states), " ".join(s.name for s in states)
         lines.append(f'{left} = nw.states("{right}")')
     expressions += [v.effect if isinstance(v, Distribution) else v for v in model.parameters.values()]
-    if not hasattr(model.residual, "to_code"):
-        expressions.append(model.sd)
+    written = {name: hasattr(residual, "to_code") for name, residual in model.residuals.items()}
+    expressions += [o.sd for name, o in model.observations.items() if not written[name]]
     found = {s for e in expressions for s in sp.sympify(e).free_symbols}
     used = sorted(found - {*plain, *states}, key=lambda s: s.name)
     scalars = {p.name: p for p in (*space.theta, *space.sigma)}
@@ -132,7 +132,8 @@ def model_code(model: Model, variable: str = "model") -> str:
             source = f"nw.theta({symbol.name!r}, {p.value!r}{extra}{', fixed=True' if p.fixed else ''})"
         lines.append(f"{names[symbol]} = {source}")
     printer = _Printer(names)
-    body = [f"    prediction={printer.doprint(model.prediction)},"]
+    predictions = {name: printer.doprint(expression) for name, expression in model.outputs.items()}
+    body = [f"    prediction={_by_output(predictions)},"]
     if model.system:
         body += ["    odes={", *(f"        {names[s]}: {printer.doprint(e)}," for s, e in model.odes.items()), "    },"]
     if model.initial:
@@ -156,14 +157,26 @@ def model_code(model: Model, variable: str = "model") -> str:
         short = [name.removeprefix("eta_") for name in space.eta]
         pairs = ", ".join(f"({short[j]!r}, {short[i]!r}): {numbers[c]!r}" for c, i, j in space.correlations)
         body.append(f"    correlation={{{pairs}}},")
-    if hasattr(model.residual, "to_code"):
-        fixed = {p.name: p.fixed for p in space.sigma}
-        body.append(f"    residual={model.residual.to_code(numbers, fixed)},")
-    else:
-        body.append(f'    residual={{"sd": {printer.doprint(model.sd)}}},')
+    fixed = {p.name: p.fixed for p in space.sigma}
+    residuals = {}
+    for name, residual in model.residuals.items():
+        if written[name]:
+            own = {s: f"{s}_{name}" if len(written) > 1 else s for s in residual.sigma_names.values()}
+            here = {s: numbers[full] for s, full in own.items()}
+            residuals[name] = residual.to_code(here, {s: fixed[full] for s, full in own.items()})
+        else:
+            residuals[name] = f'{{"sd": {printer.doprint(model.observations[name].sd)}}}'
+    body.append(f"    residual={_by_output(residuals)},")
     if model.name:
         body.append(f"    name={model.name!r},")
     return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")"])
+
+
+def _by_output(parts: Mapping[str, str]) -> str:
+    """Return the only part, or a mapping of output to part."""
+    if list(parts) == ["y"]:
+        return parts["y"]
+    return "{" + ", ".join(f"{name!r}: {part}" for name, part in parts.items()) + "}"
 
 
 def _parameter(symbol: sp.Symbol, value: Distribution | sp.Expr, model: Model, printer: _Printer) -> str:

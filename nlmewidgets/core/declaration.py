@@ -15,12 +15,12 @@ from nlmewidgets.core import symbols as role
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.expression import FUNCTIONS, parse
+from nlmewidgets.core.observation import Observation
 from nlmewidgets.core.parameters import Parameter, ParameterSpace
 from nlmewidgets.core.system import Route, System
 
 __all__ = ["Declaration"]
 
-RESERVED = (role.time, role.dose)
 _NAMES = {"t": "nw.time", "time": "nw.time", "dose": "nw.dose", "f": "nw.f"}
 """Names with a meaning of their own in expressions; no parameter may have them."""
 _NOT_REAL = (sp.nan, sp.zoo, sp.oo, -sp.oo, sp.I)
@@ -169,13 +169,21 @@ class Declaration:
             self._take_eta(role.Eta(f"eta_{name}", details=(sd, bool(value.fixed_sd)), real=True))
         return replace(value, typical=typical, sd=sd, effect=effect)
 
-    def prediction(self, value: Any) -> sp.Expr:
-        """Return the canonical prediction."""
-        allowed = (role.time, role.State) if self.states else RESERVED
-        expr = self._canonical(self._expression(value, "prediction="), "prediction=", (*allowed, role.dose))
-        if self.states and expr.has(role.dose):
-            raise ModelError("prediction= uses dose, but with odes= doses go into the states; use a state instead.")
-        return expr
+    def outputs(self, value: Any) -> dict[str, sp.Expr]:
+        """Return the canonical prediction of each output; a prediction without a name is called y."""
+        named = value if isinstance(value, Mapping) else {"y": value}
+        if not named:
+            raise ModelError("prediction= is an empty mapping; give each output's name its expression.")
+        found = {}
+        for name, item in named.items():
+            if not isinstance(name, str) or not name.isidentifier() or name == "sd":
+                raise ModelError(f"prediction= has the key {name!r}; an output's name is a word such as 'cp'.")
+            what = "prediction=" if len(named) == 1 else f"the prediction of '{name}'"
+            allowed = (role.time, role.dose, *((role.State,) if self.states else ()))
+            found[name] = self._canonical(self._expression(item, what), what, allowed)
+            if self.states and found[name].has(role.dose):
+                raise ModelError(f"{what} uses dose, but with odes= doses go into the states; use a state instead.")
+        return found
 
     def _states(self, odes: Any) -> dict[str, role.State]:
         if odes is None:
@@ -245,8 +253,27 @@ class Declaration:
             out[name] = item
         return out
 
-    def residual(self, value: Any) -> sp.Expr:
-        """Return the canonical standard deviation in f, sigmas, time and covariates."""
+    def observations(self, value: Any, outputs: Mapping[str, sp.Expr]) -> tuple[dict[str, Observation], dict[str, Any]]:
+        """Return each output's canonical observation model, and the residual it was declared by."""
+        if isinstance(value, Mapping) and set(value) == set(outputs):
+            declared = {name: value[name] for name in outputs}
+        elif len(outputs) == 1:
+            declared = dict.fromkeys(outputs, value)
+        else:
+            wanted = ", ".join(f"{name!r}: …" for name in outputs)
+            given = f"the keys {list(value)}" if isinstance(value, Mapping) else f"one model, {value!r}"
+            raise ModelError(f"residual= has {given}; with several outputs give one to each: {{{wanted}}}.")
+        several = len(outputs) > 1
+        return {
+            name: Observation(self.residual(item, name if several else "")) for name, item in declared.items()
+        }, declared
+
+    def residual(self, value: Any, output: str = "") -> sp.Expr:
+        """Return the canonical standard deviation in f, sigmas, time and covariates.
+
+        The sigmas of a library model get the name of the output, if there is one, behind theirs.
+        """
+        own: set[str] = set()
         if isinstance(value, Mapping):
             if set(value) != {"sd"}:
                 raise ModelError(
@@ -257,6 +284,7 @@ class Declaration:
                 raise ModelError(f"The residual sd is {expr}; a standard deviation is positive.")
         elif hasattr(value, "sd_expression") and not isinstance(value, type):
             expr = value.sd_expression(role.f)
+            own = set(value.sigma_names.values()) if output else set()
         elif isinstance(value, type):
             name = value.__name__
             raise ModelError(f"residual={name} is a class; give it its standard deviations, e.g. {name}(0.5).")
@@ -269,8 +297,9 @@ class Declaration:
         for symbol in sorted(expr.free_symbols, key=lambda s: s.name):
             if isinstance(symbol, role.Sigma):
                 number, fixed = symbol.details
-                self._keep(self.sigmas, Parameter(symbol.name, number, 0.0, None, fixed))
-                changes[symbol] = role.plain_sigma(symbol.name)
+                name = f"{symbol.name}_{output}" if symbol.name in own else symbol.name
+                self._keep(self.sigmas, Parameter(name, number, 0.0, None, fixed))
+                changes[symbol] = role.plain_sigma(name)
             elif isinstance(symbol, role.Theta):
                 if symbol.name in self.thetas:
                     raise ModelError(f"theta '{symbol.name}' is used in the prediction and in residual=; use two.")

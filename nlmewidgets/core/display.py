@@ -26,6 +26,10 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
     def _print_Symbol(self, expr: sp.Symbol, style: str = "plain") -> str:
         return self._upright(expr.name)
 
+    def _print__Indexed(self, expr: sp.Symbol) -> str:
+        letter, name = expr.name.split("_", 1)
+        return rf"{letter}_{{{self._upright(name)}}}"
+
     def _print_Reserved(self, expr: role.Reserved) -> str:
         return self._upright(expr.name)
 
@@ -41,6 +45,14 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
         return rf"\sigma_{{{self._upright(expr.name)}}}"
 
 
+class _Indexed(sp.Symbol):  # type: ignore[misc]
+    """f or y of one output."""
+
+
+def _output(letter: str, name: str) -> sp.Symbol:
+    return _Indexed(f"{letter}_{name}", real=True)
+
+
 def equations(model: Model, *, derivatives: bool = False) -> str:
     r"""Return the model as a LaTeX ``aligned`` block.
 
@@ -52,9 +64,13 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
     """
     printer = _Latex({"fold_short_frac": False, "mul_symbol": r"\, "})
     show = printer.doprint
-    rows = [f"f &= {show(model.prediction)}"]
-    if model.prediction.has(role.dose):
-        rows[0] += r"\quad\text{summed over past doses, } t \text{ since each}"
+    single = len(model.outputs) == 1
+    rows = []
+    for name, prediction in model.outputs.items():
+        left = "f" if single else show(_output("f", name))
+        rows.append(f"{left} &= {show(prediction)}")
+        if prediction.has(role.dose):
+            rows[-1] += r"\quad\text{summed over past doses, } t \text{ since each}"
     for state, rhs in model.odes.items():
         rows.append(rf"\frac{{d\,{show(state)}}}{{dt}} &= {show(rhs)}")
     for state, start in model.initial.items():
@@ -74,11 +90,16 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
         else:
             rows.append(f"{show(symbol)} &= {show(value)}")
     rows += _omega_rows(model, printer)
-    rows.append(rf"y &= f + \varepsilon,\quad \varepsilon \sim N\left(0,\; {show(model.sd**2)}\right)")
+    for name, observation in model.observations.items():
+        f, y = (role.f, sp.Symbol("y")) if single else (_output("f", name), _output("y", name))
+        variance = (observation.sd**2).xreplace({role.f: f})
+        rows.append(rf"{show(y)} &= {show(f)} + \varepsilon,\quad \varepsilon \sim N\left(0,\; {show(variance)}\right)")
     if derivatives:
-        for symbol in sorted(model.prediction.free_symbols & set(model.parameters), key=lambda s: s.name):
-            slope = sp.factor_terms(sp.diff(model.prediction, symbol))
-            rows.append(rf"\frac{{\partial f}}{{\partial {show(symbol)}}} &= {show(slope)}")
+        for name, prediction in model.outputs.items():
+            left = "f" if single else show(_output("f", name))
+            for symbol in sorted(prediction.free_symbols & set(model.parameters), key=lambda s: s.name):
+                slope = sp.factor_terms(sp.diff(prediction, symbol))
+                rows.append(rf"\frac{{\partial {left}}}{{\partial {show(symbol)}}} &= {show(slope)}")
     body = " \\\\\n".join(rows)
     return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
 

@@ -14,6 +14,7 @@ from nlmewidgets.core import symbols as role
 from nlmewidgets.core.declaration import Declaration
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import DataError, ModelError
+from nlmewidgets.core.observation import Observation
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.slots import PLACE, SlotForm, slot_form
 from nlmewidgets.core.special import remove_equal_rate_singularities
@@ -36,13 +37,15 @@ class Model:
 
     Parameters
     ----------
-    prediction : SymPy expression or str
+    prediction : SymPy expression or str, or mapping of name to them
         f, in `nlmewidgets.time`, `nlmewidgets.dose`, parameters and covariates.  Terms that contain
-        `dose` are summed over all past doses, with `time` counted from each.
+        `dose` are summed over all past doses, with `time` counted from each.  Several outputs are a
+        mapping; an observation's DVID is its output's name or number, from 1.
     parameters : mapping of symbol (or name) to distribution or expression
         How each individual parameter is distributed.
-    residual : residual error model or {"sd": expression}
-        The standard deviation of ε.
+    residual : residual error model or {"sd": expression}, or mapping of output to them
+        The standard deviation of ε.  With several outputs a library model's sigmas carry the output's
+        name (``additive_cp``); a ``nw.sigma()`` used by several outputs is one parameter.
     correlation : mapping of (symbol, symbol) to float, optional
         Initial correlations of random effects; the connected etas form a full block of Omega.
     name : str, optional
@@ -74,9 +77,6 @@ class Model:
     ('A', 'k', 'omega_A', 'omega_k', 'additive')
     """
 
-    prediction: sp.Expr
-    sd: sp.Expr
-    residual: Any
     space: ParameterSpace
     name: str | None
     system: System | None
@@ -94,45 +94,42 @@ class Model:
         initial: Mapping[Any, Any] | None = None,
         doses: Mapping[Any, Any] | None = None,
     ) -> None:
-        if isinstance(prediction, Mapping):
-            raise ModelError("Several outputs are not available in this version; give one prediction expression.")
         if not isinstance(parameters, Mapping) or not parameters:
             state = "empty" if isinstance(parameters, Mapping) else "not a mapping"
             raise ModelError(
                 f"parameters= is {state}; give each symbol of the prediction a distribution or an expression."
             )
         build = Declaration(parameters, odes)
-        expression = build.prediction(prediction)
+        outputs = build.outputs(prediction)
         system = build.system(odes, initial, doses)
-        sd = build.residual(residual)
+        observations, residuals = build.observations(residual, outputs)
         space = build.space(correlation or {})
-        build.check_usage((expression,), system)
-        split_dose_terms(remove_equal_rate_singularities(expression))  # refuses what cannot be summed over doses
-        parts = self.from_parts(expression, build.parameters, sd, residual, space, name, system)
+        build.check_usage(tuple(outputs.values()), system)
+        for expression in outputs.values():  # refuses what cannot be summed over doses
+            split_dose_terms(remove_equal_rate_singularities(expression))
+        parts = self.from_parts(outputs, build.parameters, observations, residuals, space, name, system)
         self.__dict__.update(parts.__dict__)
 
     @classmethod
     def from_parts(
         cls,
-        prediction: sp.Expr,
+        outputs: Mapping[str, sp.Expr],
         parameters: Mapping[sp.Symbol, Distribution | sp.Expr],
-        sd: sp.Expr,
-        residual: Any,
+        observations: Mapping[str, Observation],
+        residuals: Mapping[str, Any],
         space: ParameterSpace,
         name: str | None,
         system: System | None = None,
     ) -> Model:
         """Return a model from canonical expressions and a parameter space, as they are stored."""
         new = object.__new__(cls)
-        used = {
-            s for e in (prediction, *(system.expressions() if system else ())) for s in e.atoms(role.Theta, role.Eta)
-        }
-        extra = tuple(sorted(used, key=lambda s: s.name))
+        expressions = (*outputs.values(), *(system.expressions() if system else ()))
+        extra = tuple(sorted({s for e in expressions for s in e.atoms(role.Theta, role.Eta)}, key=lambda s: s.name))
         new.__dict__.update(
-            prediction=prediction,
+            outputs=dict(outputs),
             parameters=dict(parameters),
-            sd=sd,
-            residual=residual,
+            observations=dict(observations),
+            residuals=dict(residuals),
             space=space,
             name=name,
             system=system,
@@ -150,6 +147,43 @@ class Model:
     def parameters(self) -> Mapping[sp.Symbol, Distribution | sp.Expr]:
         """How each individual parameter is distributed, by symbol (read-only)."""
         return MappingProxyType(self.__dict__["parameters"])
+
+    @property
+    def outputs(self) -> Mapping[str, sp.Expr]:
+        """The prediction of each output, by name (read-only)."""
+        return MappingProxyType(self.__dict__["outputs"])
+
+    @property
+    def observations(self) -> Mapping[str, Observation]:
+        """How the data of each output are distributed, by name (read-only)."""
+        return MappingProxyType(self.__dict__["observations"])
+
+    @property
+    def residuals(self) -> Mapping[str, Any]:
+        """The residual error of each output as it was declared, by name (read-only)."""
+        return MappingProxyType(self.__dict__["residuals"])
+
+    def _only(self, what: str, table: Mapping[str, Any]) -> Any:
+        if len(table) > 1:
+            raise ModelError(
+                f"This model has the outputs {', '.join(table)}; ask for model.{what}[name] of one of them."
+            )
+        return next(iter(table.values()))
+
+    @property
+    def prediction(self) -> sp.Expr:
+        """The prediction of a model with one output."""
+        return self._only("outputs", self.outputs)
+
+    @property
+    def residual(self) -> Any:
+        """The residual error of a model with one output, as it was declared."""
+        return self._only("residuals", self.residuals)
+
+    @property
+    def sd(self) -> sp.Expr:
+        """The residual standard deviation of a model with one output."""
+        return self._only("observations", self.observations).sd
 
     def _copy(self, **changes: Any) -> Model:
         new = object.__new__(type(self))
@@ -211,9 +245,12 @@ class Model:
     @property
     def covariates(self) -> tuple[str, ...]:
         """Names of the covariates the model uses."""
-        found = self.prediction.atoms(role.Covariate) | self.sd.atoms(role.Covariate)
-        for expr in self.system.expressions() if self.system else ():
-            found |= expr.atoms(role.Covariate)
+        parts = (
+            *self.outputs.values(),
+            *self.observations.values(),
+            *(self.system.expressions() if self.system else ()),
+        )
+        found = {s for part in parts for s in part.atoms(role.Covariate)}
         for value in self.parameters.values():
             found |= sp.sympify(value.effect if isinstance(value, Distribution) else value).atoms(role.Covariate)
         return tuple(sorted(symbol.name for symbol in found))
@@ -236,9 +273,9 @@ class Model:
         return {s: r for s, r in pairs if not r.plain}
 
     @property
-    def stable_prediction(self) -> sp.Expr:
-        """The prediction with removable equal-rate singularities removed."""
-        return remove_equal_rate_singularities(self.prediction)
+    def stable_outputs(self) -> dict[str, sp.Expr]:
+        """The predictions with removable equal-rate singularities removed."""
+        return {name: remove_equal_rate_singularities(expression) for name, expression in self.outputs.items()}
 
     # -------------------------------------------------------------------- verbs
 
@@ -306,7 +343,9 @@ class Model:
 
     def __repr__(self) -> str:
         title = self.name or "Model"
-        return f"{title}: f = {self.prediction}\n{self.table().to_string()}"
+        single = len(self.outputs) == 1
+        lines = [f"{'f' if single else name} = {expression}" for name, expression in self.outputs.items()]
+        return f"{title}: {'; '.join(lines)}\n{self.table().to_string()}"
 
     def equations(self, *, derivatives: bool = False) -> str:
         """Return the model as LaTeX; with `derivatives`, ∂f/∂φ for every parameter too."""

@@ -10,18 +10,38 @@ FOCEI's Hessian).  Everything structurally zero stays so: an additive error cost
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import sympy as sp
 
+from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.symbols import f, time
 from nlmewidgets.core.tape import Level, Tape
 
-__all__ = ["ObservationProgram", "Second", "Variance", "observation_program"]
+__all__ = ["Group", "Observation", "ObservationProgram", "Second", "Variance", "observation_program", "observe"]
 
 _y = sp.Symbol("y", real=True)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """How the data of one output are distributed, as expressions in f, sigmas, time and covariates.
+
+    Attributes
+    ----------
+    sd : Expr
+        Standard deviation of y given f.
+    """
+
+    sd: sp.Expr
+
+    def atoms(self, *kinds: type) -> set[sp.Basic]:
+        """Return the symbols of these kinds in any of its expressions."""
+        return self.sd.atoms(*kinds)
 
 
 class Second(NamedTuple):
@@ -49,7 +69,10 @@ class Variance(NamedTuple):
 class ObservationProgram:
     """Kernels of L, h and R in (y, f, sigmas, time, covariates)."""
 
-    def __init__(self, sd: sp.Expr, sigmas: tuple[sp.Symbol, ...], covariates: tuple[sp.Symbol, ...]) -> None:
+    def __init__(
+        self, observation: Observation, sigmas: tuple[sp.Symbol, ...], covariates: tuple[sp.Symbol, ...]
+    ) -> None:
+        sd = observation.sd
         levels: dict[sp.Symbol, Level] = {_y: Level.RECORD, f: Level.RECORD}
         levels |= dict.fromkeys(sigmas, Level.CONSTANT) | {time: Level.RECORD}
         levels |= dict.fromkeys(covariates, Level.RECORD)
@@ -93,7 +116,50 @@ class ObservationProgram:
 
 @lru_cache(maxsize=256)
 def observation_program(
-    sd: sp.Expr, sigmas: tuple[sp.Symbol, ...], covariates: tuple[sp.Symbol, ...]
+    observation: Observation, sigmas: tuple[sp.Symbol, ...], covariates: tuple[sp.Symbol, ...]
 ) -> ObservationProgram:
     """Return the (cached) observation program."""
-    return ObservationProgram(sd, sigmas, covariates)
+    return ObservationProgram(observation, sigmas, covariates)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Observations that share one density.
+
+    Attributes
+    ----------
+    program : ObservationProgram
+    rows : (m,) int or None
+        Which observations; None: all.
+    y : (m,) float
+    inputs : tuple of (m,) float
+        Time and covariates.
+    """
+
+    program: ObservationProgram
+    rows: Ints | None
+    y: Array
+    inputs: tuple[Array, ...]
+
+    def __call__(self, name: str, f: Array, sigma: Array) -> tuple[Any, ...]:
+        """Run a kernel at predictions f (..., m)."""
+        return self.program.kernel(name)((self.y, f, *sigma, *self.inputs), None, f.shape)
+
+
+def observe(groups: tuple[Group, ...], name: str, f: Array, sigma: Array) -> tuple[Any, ...]:
+    """Run a kernel of each group on its observations; one group alone costs nothing more."""
+    if len(groups) == 1:
+        return groups[0](name, f, sigma)
+    parts = [group(name, f[..., group.rows], sigma) for group in groups]
+    return tuple(_scatter(groups, column, f.shape) for column in zip(*parts, strict=True))
+
+
+def _scatter(groups: tuple[Group, ...], column: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+    leading = {np.shape(part)[: max(0, np.ndim(part) - len(shape))] for part in column if part is not None}
+    if not leading:
+        return None
+    out = np.zeros((*max(leading, key=len), *shape))
+    for group, part in zip(groups, column, strict=True):
+        if part is not None:
+            out[..., group.rows] = part
+    return out

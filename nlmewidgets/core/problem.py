@@ -17,7 +17,7 @@ from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.model import Model
-from nlmewidgets.core.observation import ObservationProgram, Second, Variance, observation_program
+from nlmewidgets.core.observation import Group, Second, Variance, observation_program, observe
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.slots import SlotForm
@@ -92,7 +92,10 @@ class Problem:
         B of s = m + B·η.
     structure : callable
         Slots → prediction and derivatives.
-    block_subject : (blocks,) int
+    groups : tuple of Group
+        The observations that share one density.
+    output : (obs,) int
+        Which of the model's outputs each observation measures.
     """
 
     model: Model
@@ -101,13 +104,13 @@ class Problem:
     form: SlotForm
     loadings: Array
     structure: Callable[[Array, int], Jet]
-    observation: ObservationProgram
+    groups: tuple[Group, ...]
+    output: Ints
     subjects: Segments
     blocks: Segments
     block_subjects: Segments
     _typical: tuple[Kernel, Kernel]
     _block_covariates: tuple[Array, ...]
-    _record_inputs: tuple[Array, ...]
 
     # --------------------------------------------------------------------- bind
 
@@ -137,11 +140,11 @@ class Problem:
         block_covariates = tuple(column[new] for column in per_record)
         block_of_obs = block_of_record[observed]
 
-        binding = Binding(model, form, data, symbols, block_covariates, block_of_record)
+        output = _output_of_observations(model, data)
+        rows_of = _rows_of_outputs(output, len(model.outputs))
+        binding = Binding(model, form, data, symbols, block_covariates, block_of_record, tuple(rows_of))
         structure = bind_structure(binding)
         space = model.space
-        sigmas = tuple(sorted(model.sd.atoms(role.Sigma), key=lambda s: [p.name for p in space.sigma].index(s.name)))
-        residual_covariates = tuple(s for s in symbols if model.sd.has(s))
         thetas = _theta_symbols(form, space)
         n = data.n_subjects
         return cls(
@@ -151,16 +154,13 @@ class Problem:
             form=form,
             loadings=np.array(form.loadings[: form.n_random], dtype=float).reshape(form.n_random, len(space.eta)),
             structure=structure,
-            observation=observation_program(model.sd, sigmas, residual_covariates),
+            groups=_groups(model, data, rows_of, dict(zip(symbols, per_obs, strict=True))),
+            output=output,
             subjects=Segments(subject, n),
             blocks=Segments(block_of_obs, len(block_subject)),
             block_subjects=Segments(block_subject.astype(np.intp), n),
             _typical=_typical_kernels(form.typical, thetas, symbols),
             _block_covariates=block_covariates,
-            _record_inputs=(
-                data.time,
-                *(c for c, s in zip(per_obs, symbols, strict=True) if s in residual_covariates),
-            ),
         )
 
     # -------------------------------------------------------------------- sizes
@@ -247,26 +247,22 @@ class Problem:
 
     # --------------------------------------------------------------- observation
 
-    def _observe(self, name: str, f: Array, sigma: Array) -> tuple[Any, ...]:
-        inputs = (self.y, f, *sigma, *self._record_inputs)
-        return self.observation.kernel(name)(inputs, None, f.shape)
-
     def minus2ll(self, f: Array, sigma: Array) -> Array:
         """Return −2 log p(y_i | f) without log 2π, summed per subject: (..., subjects)."""
-        (value,) = self._observe("value", f, sigma)
+        (value,) = observe(self.groups, "value", f, sigma)
         return self.subjects(value if value.shape == f.shape else np.broadcast_to(value, f.shape))
 
     def newton_terms(self, f: Array, sigma: Array, *, gradient: bool = False) -> Second:
         """Return L and its derivatives at each observation."""
-        return Second(*self._observe("gradient" if gradient else "newton", f, sigma))
+        return Second(*observe(self.groups, "gradient" if gradient else "newton", f, sigma))
 
     def variance(self, f: Array, sigma: Array) -> Variance:
         """Return the residual variance R and its derivatives at each observation."""
-        return Variance(*self._observe("variance", f, sigma))
+        return Variance(*observe(self.groups, "variance", f, sigma))
 
     def residual_sd(self, f: Array, sigma: Array) -> Array:
         """Return the residual standard deviation at each observation, (..., obs)."""
-        return self._observe("sd", f, sigma)[0][0]
+        return observe(self.groups, "sd", f, sigma)[0][0]
 
     # ------------------------------------------------------------------- results
 
@@ -325,6 +321,58 @@ class Problem:
             f"The residual standard deviation is 0 for subject {label} (a prediction of 0 under proportional error?); "
             "add an additive part or leave these observations out."
         )
+
+
+def _output_of_observations(model: Model, data: Data) -> Ints:
+    """Return which output each observation measures: DVID is its name or its number, from 1.
+
+    Raises
+    ------
+    DataError
+        Naming the record whose DVID matches no output.
+    """
+    names = list(model.outputs)
+    label = data.dvid
+    # One output and one kind of measurement: nothing to tell apart, whatever the data call it.
+    if len(names) == 1 and len(set(label.tolist())) <= 1:
+        return np.zeros(len(label), dtype=np.intp)
+    place = {name: k for k, name in enumerate(names)} | {k + 1: k for k in range(len(names))}
+    place |= {str(k + 1): k for k in range(len(names))}
+    output = np.array([place.get(x, -1) for x in label.tolist()], dtype=np.intp)
+    wrong = np.flatnonzero(output < 0)
+    if wrong.size:
+        i = int(wrong[0])
+        have = ", ".join(f"{k + 1} or {name}" for k, name in enumerate(names))
+        raise DataError(
+            f"DVID={label[i]} of subject {data.ids[data.subject[i]]} at TIME {data.time[i]:g} (record "
+            f"{np.flatnonzero(data.observed)[i] + 1}) matches no output of the model ({have}); add the output to "
+            "prediction=, or leave these records out."
+        )
+    return output
+
+
+def _rows_of_outputs(output: Ints, n: int) -> list[tuple[int, Ints | None]]:
+    """Return (output, its observations) of every output observed; None: all observations."""
+    if n == 1:
+        return [(0, None)]
+    found = [(k, np.flatnonzero(output == k)) for k in range(n)]
+    return [(k, rows) for k, rows in found if rows.size] or [(0, np.zeros(0, dtype=np.intp))]
+
+
+def _groups(
+    model: Model, data: Data, rows_of: list[tuple[int, Ints | None]], covariates: dict[sp.Symbol, Array]
+) -> tuple[Group, ...]:
+    """Return the observations that share one density, with their programs."""
+    observations = list(model.observations.values())
+    order = [p.name for p in model.space.sigma]
+    sigmas = tuple(sorted({s for o in observations for s in o.atoms(role.Sigma)}, key=lambda s: order.index(s.name)))
+    groups = []
+    for k, rows in rows_of:
+        used = tuple(s for s in covariates if s in observations[k].atoms(role.Covariate))
+        inputs = (data.dv, data.time, *(covariates[s] for s in used))
+        y, *rest = inputs if rows is None else (column[rows] for column in inputs)
+        groups.append(Group(observation_program(observations[k], sigmas, used), rows, y, tuple(rest)))
+    return tuple(groups)
 
 
 def _theta_symbols(form: SlotForm, space: ParameterSpace) -> tuple[sp.Symbol, ...]:

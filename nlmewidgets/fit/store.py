@@ -22,6 +22,7 @@ from nlmewidgets.core.errors import DataError, NlmeError
 from nlmewidgets.core.exclusions import sentences
 from nlmewidgets.core.expression import parse, role_key, to_text
 from nlmewidgets.core.model import Model
+from nlmewidgets.core.observation import Observation
 from nlmewidgets.core.parameters import Parameter, ParameterSpace, Values
 from nlmewidgets.core.system import Route, System
 from nlmewidgets.fit.result import Fit
@@ -29,7 +30,7 @@ from nlmewidgets.library.residual import RESIDUALS
 
 __all__ = ["load_fit", "model_from_dict", "model_to_dict", "save"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(fit: Fit, path: str | Path) -> Path:
@@ -164,15 +165,11 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         else:
             entry["expression"] = to_text(value)
         parameters.append(entry)
-    residual: dict[str, Any] = {"sd": to_text(model.sd)}
-    if type(model.residual).__name__ in RESIDUALS:
-        residual |= {"model": type(model.residual).__name__, "arguments": asdict(model.residual)}
     return {
         "name": model.name,
-        "prediction": to_text(model.prediction),
+        "outputs": [_output_to_dict(model, name) for name in model.outputs],
         "system": None if model.system is None else _system_to_dict(model.system),
         "parameters": parameters,
-        "residual": residual,
         "theta": [asdict(p) for p in space.theta],
         "sigma": [asdict(p) for p in space.sigma],
         "eta": list(space.eta),
@@ -181,6 +178,14 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         "omega_fixed": list(space.omega_fixed),
         "covariates": list(model.covariates),
     }
+
+
+def _output_to_dict(model: Model, name: str) -> dict[str, Any]:
+    declared = model.residuals[name]
+    residual: dict[str, Any] = {"sd": to_text(model.observations[name].sd)}
+    if type(declared).__name__ in RESIDUALS:
+        residual |= {"model": type(declared).__name__, "arguments": asdict(declared)}
+    return {"name": name, "prediction": to_text(model.outputs[name]), "residual": residual}
 
 
 def _system_to_dict(system: System) -> list[dict[str, Any]]:
@@ -236,16 +241,23 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
             parameters[symbols[p["name"]]] = kind(**arguments, effect=parse(p["effect"], symbols))
         else:
             parameters[symbols[p["name"]]] = parse(p["expression"], symbols)
-    residual = entry["residual"]
-    sd = parse(residual["sd"], symbols)
-    declared: Any = {"sd": sd}
-    if "model" in residual:
-        arguments = dict(residual["arguments"])
-        arguments["fixed"] = tuple(arguments.get("fixed", ()))
-        declared = RESIDUALS[residual["model"]](**arguments)
-    prediction = parse(entry["prediction"], symbols)
+    # Format 1 had one output without a name.
+    stored = entry.get("outputs") or [{"name": "y"} | {k: entry[k] for k in ("prediction", "residual")}]
+    outputs: dict[str, sp.Expr] = {}
+    observations: dict[str, Observation] = {}
+    residuals: dict[str, Any] = {}
+    for output in stored:
+        name, residual = output["name"], output["residual"]
+        outputs[name] = parse(output["prediction"], symbols)
+        sd = parse(residual["sd"], symbols)
+        observations[name] = Observation(sd)
+        residuals[name] = {"sd": sd}
+        if "model" in residual:
+            arguments = dict(residual["arguments"])
+            arguments["fixed"] = tuple(arguments.get("fixed", ()))
+            residuals[name] = RESIDUALS[residual["model"]](**arguments)
     system = _system_from_dict(entry["system"], symbols) if entry.get("system") else None
-    return Model.from_parts(prediction, parameters, sd, declared, space, entry["name"], system)
+    return Model.from_parts(outputs, parameters, observations, residuals, space, entry["name"], system)
 
 
 # ---------------------------------------------------------------------------- data

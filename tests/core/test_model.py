@@ -351,10 +351,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"prediction": BOLUS + sp.oo},
         "prediction= is oo, which is not a finite real number; correct the expression.",
     ),
-    "several outputs": (
-        {"prediction": {"cp": BOLUS}},
-        "Several outputs are not available in this version; give one prediction expression.",
-    ),
     "a distribution in the prediction": (
         {"prediction": nw.LogNormal(1.0)},
         "prediction= is LogNormal(typical=1.0, sd=0.0, effect=0, fixed=False, fixed_sd=False, lower=None, upper=None); "

@@ -190,7 +190,7 @@ def test_the_file_is_readable_and_says_what_wrote_it(tmp_path, oral_model, theop
     assert {"python", "nlmewidgets", "numpy", "sympy"} <= set(document["written_by"])
     assert set(document["estimates"]) == set(oral_model().names)
     assert document["model"]["parameters"][1]["name"] == "CL"
-    assert "ExpMix" in document["model"]["prediction"]
+    assert "ExpMix" in document["model"]["outputs"][0]["prediction"]
 
 
 def test_saving_overwrites_and_takes_text_paths(tmp_path, oral_model, theophylline):
@@ -273,9 +273,9 @@ def test_text_in_a_file_is_never_executed(where, document, tmp_path, monkeypatch
     hostile = json.loads(json.dumps(document))
     text = "__import__('pathlib').Path('pwned').touch()"
     if where == "prediction":
-        hostile["model"]["prediction"] = text
+        hostile["model"]["outputs"][0]["prediction"] = text
     elif where == "residual":
-        hostile["model"]["residual"]["sd"] = text
+        hostile["model"]["outputs"][0]["residual"]["sd"] = text
     else:
         hostile["model"]["parameters"][0]["effect"] = text
     assert "cannot be used in an expression" in refusal(json.dumps(hostile), tmp_path)

@@ -31,6 +31,8 @@ class Binding:
     values : tuple of (blocks,) float
         Their values.
     block_of_record : (records,) int
+    rows_of_outputs : tuple of (int, (m,) int or None)
+        Number of each observed output, and its observations; None: all.
     """
 
     model: Model
@@ -39,6 +41,13 @@ class Binding:
     covariates: tuple[Covariate, ...]
     values: tuple[Array, ...]
     block_of_record: Ints
+    rows_of_outputs: tuple[tuple[int, Ints | None], ...]
+
+    @property
+    def outputs(self) -> tuple[tuple[sp.Expr, Ints | None], ...]:
+        """Expression of each observed output, free of removable singularities, and its observations (None: all)."""
+        expressions = tuple(self.model.stable_outputs.values())
+        return tuple((expressions[k], rows) for k, rows in self.rows_of_outputs)
 
     @property
     def block_of_obs(self) -> Ints:

@@ -8,7 +8,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.structure.binding import Binding
-from nlmewidgets.core.structure.closed_form import ClosedForm
+from nlmewidgets.core.structure.closed_form import ClosedForm, PerOutput
 
 __all__ = ["bind_structure"]
 
@@ -16,5 +16,6 @@ __all__ = ["bind_structure"]
 def bind_structure(binding: Binding) -> Callable[[Array, int], Jet]:
     """Return the structure of a model bound to data."""
     if binding.model.system is None:
-        return ClosedForm.bind(binding)
+        parts = [(rows, ClosedForm.bind(binding, expression, rows)) for expression, rows in binding.outputs]
+        return PerOutput.of(parts, binding.data.n_obs)
     raise ModelError("odes= is declared but not evaluated in this version.")

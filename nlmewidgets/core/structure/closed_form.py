@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,7 +20,7 @@ from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.symbols import dose, time
 from nlmewidgets.core.tape import Level, Tape
 
-__all__ = ["ClosedForm", "Program", "split_dose_terms"]
+__all__ = ["ClosedForm", "PerOutput", "Program", "split_dose_terms"]
 
 
 class Program:
@@ -135,31 +136,34 @@ class ClosedForm:
     covariates: tuple[Array, ...]
 
     @classmethod
-    def bind(cls, binding: Binding) -> ClosedForm:
-        """Return the closed form of a model for the observations of its data."""
+    def bind(cls, binding: Binding, prediction: sp.Expr, rows: Ints | None = None) -> ClosedForm:
+        """Return the closed form of one output for its observations (`rows`; None: all)."""
         data, form, block = binding.data, binding.form, binding.block_of_obs
-        base, given, linear = split_dose_terms(binding.model.stable_prediction)
+        base, given, linear = split_dose_terms(prediction)
         base, given = binding.in_slots(base), binding.in_slots(given)
         symbols, covariates = binding.used(base, given)
         slots, n_random, covariate_symbols = form.symbols, form.n_random, symbols
-        since, amount, of_observation, counts = past_doses(data)
+        since, amount, of_observation, counts = past_doses(data, rows)
+        time, subject = data.time, data.subject
+        if rows is not None:
+            time, subject, block = time[rows], subject[rows], block[rows]
         if given != 0:
             _refuse_what_is_no_sum(data)
             if not data.dosed.any():
                 raise DataError(
                     "The prediction uses dose, but the data have no dose records; name the amounts with amt=."
                 )
-            if not linear and counts.max() > 1:
+            if not linear and counts.max(initial=0) > 1:
                 first = int(np.flatnonzero(counts > 1)[0])
                 raise DataError(
                     "The prediction is not proportional to dose and cannot be summed over doses; subject "
-                    f"{data.ids[data.subject[first]]} has {counts[first]} doses before TIME {data.time[first]:g}."
+                    f"{data.ids[subject[first]]} has {counts[first]} doses before TIME {time[first]:g}."
                 )
         one_each = bool((counts == 1).all())
         return cls(
             program(base, slots, n_random, covariate_symbols) if base != 0 or given == 0 else None,
             program(given, slots, n_random, covariate_symbols) if given != 0 else None,
-            data.time,
+            time,
             block,
             since,
             amount,
@@ -184,6 +188,48 @@ class ClosedForm:
             jet = own if jet is None else _add(jet, own)
         assert jet is not None
         return jet
+
+
+@dataclass(frozen=True, eq=False)
+class PerOutput:
+    """Several outputs, each evaluated at its own observations only.
+
+    Attributes
+    ----------
+    parts : tuple of ((m,) int, structure)
+        The observations of each output and what predicts them.
+    n_obs : int
+    """
+
+    parts: tuple[tuple[Ints, ClosedForm], ...]
+    n_obs: int
+
+    @staticmethod
+    def of(parts: list[tuple[Ints | None, ClosedForm]], n_obs: int) -> Callable[[Array, int], Jet]:
+        """Return the structure of the parts: the only one itself, where it has every observation."""
+        if len(parts) == 1 and parts[0][0] is None:
+            return parts[0][1]
+        return PerOutput(tuple((rows, structure) for rows, structure in parts if rows is not None), n_obs)
+
+    def __call__(self, slots: Array, order: int = 0) -> Jet:
+        """Evaluate at slots (slots, ..., blocks); return f (..., obs) and derivatives."""
+        jets = [(rows, structure(slots, order)) for rows, structure in self.parts]
+
+        def gathered(k: int) -> Array | None:
+            if k > order:
+                return None
+            out: Array | None = None
+            for rows, jet in jets:
+                part = jet[k]
+                assert part is not None
+                if out is None:
+                    out = np.empty((*part.shape[:-1], self.n_obs))
+                out[..., rows] = part
+            return out
+
+        value = gathered(0)
+        assert value is not None
+        return value, gathered(1), gathered(2)
 
 
 _NO_DOSE = np.zeros(1)
@@ -238,8 +284,8 @@ def _refuse_what_is_no_sum(data: Data) -> None:
         )
 
 
-def past_doses(data: Data) -> tuple[Array, Array, Ints, Ints]:
-    """Return (time since, amount, observation, count per observation) of every past dose.
+def past_doses(data: Data, rows: Ints | None = None) -> tuple[Array, Array, Ints, Ints]:
+    """Return (time since, amount, observation, count per observation) of every past dose of `rows`.
 
     A dose is past if its record comes before the observation's and no reset comes between; additional
     doses are past up to the observation's time.  An observation without one gets a single pair of
@@ -247,7 +293,10 @@ def past_doses(data: Data) -> tuple[Array, Array, Ints, Ints]:
     """
     records = data.records
     times = records["TIME"].to_numpy()
-    dosed, observed = data.dosed, data.observed
+    dosed = data.dosed
+    observed = np.flatnonzero(data.observed)
+    if rows is not None:
+        observed = observed[rows]
     dose_rows = np.flatnonzero(dosed)
     before: Ints = np.cumsum(dosed)  # doses up to and including each record, over all subjects
     # A stretch of records begins with a subject or a reset: earlier doses are gone.
@@ -257,17 +306,17 @@ def past_doses(data: Data) -> tuple[Array, Array, Ints, Ints]:
     at_start: Ints = before[start] - dosed[start]
     counts: Ints = (before - at_start)[observed]
     of_observation, within = _spread(counts)
-    rows = dose_rows[at_start[observed][of_observation] + within]
-    given = _given_until(records, rows, times[observed][of_observation])
+    doses = dose_rows[at_start[observed][of_observation] + within]
+    given = _given_until(records, doses, times[observed][of_observation])
     of_pair, number = _spread(given)
-    rows, of_observation = rows[of_pair], of_observation[of_pair]
-    when = times[rows] + number * records["II"].to_numpy()[rows]
+    doses, of_observation = doses[of_pair], of_observation[of_pair]
+    when = times[doses] + number * records["II"].to_numpy()[doses]
     counts = np.bincount(of_observation, minlength=len(counts))
     padded = np.maximum(counts, 1)
     place = np.flatnonzero(np.repeat(counts > 0, padded))
     since, amount = np.zeros(padded.sum()), np.zeros(padded.sum())
     since[place] = times[observed][of_observation] - when
-    amount[place] = records["AMT"].to_numpy()[rows]
+    amount[place] = records["AMT"].to_numpy()[doses]
     return since, amount, np.repeat(np.arange(len(counts)), padded).astype(np.intp), padded
 
 
