@@ -15,7 +15,7 @@ import nlmewidgets as nw
 
 RESIDUALS = ("additive", "proportional", "combined", "combined1", "custom")
 STRUCTURES = ("decay", "oral", "emax", "growth")
-EXTRAS = ("covariate", "varying", "fixed", "fixed omega", "no eta", "shared eta", "block", "logit")
+EXTRAS = ("covariate", "varying", "fixed", "fixed omega", "no eta", "shared eta", "block", "logit", "iov")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def make(
             effect=effect,
             fixed="fixed" in extras and symbol is second,
             fixed_sd=_held(extras, symbol, second),
+            iov=0.2 if "iov" in extras and symbol in (first, last) else 0.0,
         )
     if "logit" in extras:
         value = typical[second]
@@ -115,6 +116,8 @@ def make(
         correlation = {(first, second): 0.4}
     model = nw.Model(f, parameters, residual=residual(error), correlation=correlation)
     design = _design(rng, subjects, most, structure == "oral", "varying" in extras)
+    if "iov" in extras:
+        design["OCC"] = 1 + (design["TIME"] > 4) + (design["TIME"] > 9)
     data = nw.Data.from_frame(design)
     simulated = model.simulate(data, seed=seed + 1)["DV"].to_numpy()
     if error in ("proportional", "combined1", "custom"):
@@ -145,11 +148,18 @@ def _design(rng: np.random.Generator, subjects: int, most: int, dosed: bool, var
     )
 
 
-cases = st.builds(
-    make,
-    st.sampled_from(STRUCTURES),
-    st.sampled_from(RESIDUALS),
-    st.lists(st.sampled_from(EXTRAS), max_size=3, unique=True).map(lambda e: tuple(sorted(e))),
-    seed=st.integers(0, 10_000),
-)
-"""Random cases, small enough for a property-based test."""
+def _cases(extras: tuple[str, ...]) -> st.SearchStrategy[Case]:
+    return st.builds(
+        make,
+        st.sampled_from(STRUCTURES),
+        st.sampled_from(RESIDUALS),
+        st.lists(st.sampled_from(extras), max_size=3, unique=True).map(lambda e: tuple(sorted(e))),
+        seed=st.integers(0, 10_000),
+    )
+
+
+cases = _cases(tuple(e for e in EXTRAS if e != "iov"))
+"""Random cases, small enough for a property-based test; one random effect of a subject per eta."""
+
+every_case = _cases(EXTRAS)
+"""The same with inter-occasion variability."""

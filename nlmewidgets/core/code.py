@@ -122,6 +122,7 @@ def model_code(model: Model, variable: str = "model") -> str:
         elif isinstance(symbol, role.Eta):
             sd = numbers[space.omega_names[space.eta.index(symbol.name)]]
             held = ", fixed=True" if space.is_fixed(space.omega_names[space.eta.index(symbol.name)]) else ""
+            held += ", occasion=True" if symbol.name in space.within else ""
             source = f"nw.eta({symbol.name!r}, sd={sd!r}{held})"
         elif isinstance(symbol, role.Sigma) and (scalars[symbol.name].lower, scalars[symbol.name].upper) == (0.0, None):
             p = scalars[symbol.name]
@@ -154,7 +155,7 @@ def model_code(model: Model, variable: str = "model") -> str:
         body.append(f"        {names[symbol]}: {_parameter(symbol, value, model, printer)},")
     body.append("    },")
     if space.correlations:
-        short = [name.removeprefix("eta_") for name in space.eta]
+        short = [*(name.removeprefix("eta_") for name in space.between), *space.within]
         pairs = ", ".join(f"({short[j]!r}, {short[i]!r}): {numbers[c]!r}" for c, i, j in space.correlations)
         body.append(f"    correlation={{{pairs}}},")
     fixed = {p.name: p.fixed for p in space.sigma}
@@ -185,12 +186,12 @@ def _parameter(symbol: sp.Symbol, value: Distribution | sp.Expr, model: Model, p
     space = model.space
     p = next(p for p in space.theta if p.name == symbol.name)
     args = [repr(p.value)]
-    eta = f"eta_{symbol.name}"
-    if eta in space.eta:
-        name = space.omega_names[space.eta.index(eta)]
-        args.append(f"sd={space.to_dict(space.initial)[name]!r}")
-        if space.is_fixed(name):
-            args.append("fixed_sd=True")
+    for eta, word in ((f"eta_{symbol.name}", "sd"), (f"kappa_{symbol.name}", "iov")):
+        if eta in space.eta:
+            name = space.omega_names[space.eta.index(eta)]
+            args.append(f"{word}={space.to_dict(space.initial)[name]!r}")
+            if space.is_fixed(name):
+                args.append(f"fixed_{word}=True")
     if value.effect != 0:
         args.append(f"effect={printer.doprint(value.effect)}")
     if p.fixed:

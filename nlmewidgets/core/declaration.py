@@ -36,7 +36,7 @@ class Declaration:
 
     def __init__(self, parameters: Mapping[Any, Any], odes: Mapping[Any, Any] | None = None) -> None:
         self.thetas: dict[str, Parameter] = {}
-        self.etas: dict[str, tuple[float, bool]] = {}
+        self.etas: dict[str, tuple[float, bool, bool]] = {}
         self.sigmas: dict[str, Parameter] = {}
         self.names: dict[str, sp.Symbol] = {}
         self.states = self._states(odes)
@@ -148,6 +148,9 @@ class Declaration:
         sd = role._finite("The sd of parameter", name, value.sd)
         if sd < 0:
             raise ModelError(f"The parameter '{name}' has sd={sd:g}; a standard deviation is positive (0: no eta).")
+        iov = role._finite("The iov of parameter", name, value.iov)
+        if iov < 0:
+            raise ModelError(f"The parameter '{name}' has iov={iov:g}; a standard deviation is positive (0: no kappa).")
         value = replace(
             value,
             lower=role._bound("The parameter", name, value.lower),
@@ -166,8 +169,10 @@ class Declaration:
                 f"The effect on '{name}' may contain thetas and covariates only; write it in full instead."
             )
         if sd:
-            self._take_eta(role.Eta(f"eta_{name}", details=(sd, bool(value.fixed_sd)), real=True))
-        return replace(value, typical=typical, sd=sd, effect=effect)
+            self._take_eta(role.Eta(f"eta_{name}", details=(sd, bool(value.fixed_sd), False), real=True))
+        if iov:
+            self._take_eta(role.Eta(f"kappa_{name}", details=(iov, bool(value.fixed_iov), True), real=True))
+        return replace(value, typical=typical, sd=sd, iov=iov, effect=effect)
 
     def outputs(self, value: Any) -> dict[str, sp.Expr]:
         """Return the canonical prediction of each output; a prediction without a name is called y."""
@@ -314,7 +319,8 @@ class Declaration:
 
     def space(self, correlation: Mapping[tuple[Any, Any], float]) -> ParameterSpace:
         """Return the parameter space."""
-        etas = tuple(self.etas)
+        etas = tuple(sorted(self.etas, key=lambda name: self.etas[name][2]))  # kappas last
+        n_iov = sum(occasion for _, _, occasion in self.etas.values())
         sd = np.array([self.etas[name][0] for name in etas])
         omega = np.diag(sd**2)
         group = list(range(len(etas)))
@@ -333,6 +339,8 @@ class Declaration:
                 raise ModelError(f"The {shown} is {value:g}; a correlation is between -1 and 1.")
             if seen.setdefault(frozenset((i, j)), value) != value:
                 raise ModelError(f"The {shown} is given twice with different numbers; keep one of them.")
+            if max(i, j) >= len(etas) - n_iov > min(i, j):
+                raise ModelError(f"The {shown} is between one effect per subject and one per occasion; they have none.")
             omega[i, j] = omega[j, i] = value * sd[i] * sd[j]
             group = [group[i] if g == group[j] else g for g in group]
         blocks = tuple(tuple(k for k, g in enumerate(group) if g == label) for label in dict.fromkeys(group))
@@ -350,11 +358,12 @@ class Declaration:
             tuple(tuple(map(float, row)) for row in omega),
             blocks,
             tuple(flags),
+            n_iov,
         )
 
     def _eta_index(self, item: Any, etas: tuple[str, ...]) -> int:
         name = item if isinstance(item, str) else getattr(item, "name", repr(item))
-        for candidate in (name, f"eta_{name}"):
+        for candidate in (name, f"eta_{name}", f"kappa_{name}"):
             if candidate in etas:
                 return etas.index(candidate)
         have = ", ".join(etas) or "none"

@@ -16,7 +16,9 @@ __all__ = ["equations"]
 
 
 class _Latex(LatexPrinter):  # type: ignore[misc]
-    """Roles as the field writes them: θ_CL, η_CL, σ_a; long names upright."""
+    """Roles as the field writes them: θ_CL, η_CL, κ_CL, σ_a; long names upright."""
+
+    kappas: tuple[str, ...] = ()
 
     def _upright(self, name: str) -> str:
         name = re.sub(r"[\\^~]", " ", name)
@@ -39,6 +41,8 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
         return rf"\theta_{{{self._upright(expr.name)}}}"
 
     def _print_Eta(self, expr: role.Eta) -> str:
+        if expr.name in self.kappas:
+            return rf"\kappa_{{{self._upright(expr.name.removeprefix('kappa_'))}}}"
         return rf"\eta_{{{self._upright(expr.name.removeprefix('eta_'))}}}"
 
     def _print_Sigma(self, expr: role.Sigma) -> str:
@@ -63,6 +67,7 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
         Add :math:`\partial f/\partial\varphi` for every parameter of the prediction.
     """
     printer = _Latex({"fold_short_frac": False, "mul_symbol": r"\, "})
+    printer.kappas = model.space.within
     show = printer.doprint
     single = len(model.outputs) == 1
     rows = []
@@ -84,8 +89,8 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
             effect = sp.sympify(value.effect)
             shown = "" if effect == 0 else show(effect)
             text = f" {shown}" if shown.startswith("-") else f" + {shown}" if shown else ""
-            has_eta = f"eta_{symbol.name}" in model.space.eta
-            eta = show(role.Eta(f"eta_{symbol.name}", real=True)) if has_eta else ""
+            own = [n for n in (f"eta_{symbol.name}", f"kappa_{symbol.name}") if n in model.space.eta]
+            eta = " + ".join(show(role.Eta(n, real=True)) for n in own)
             rows.append(value.latex(show(symbol), show(role.Theta(symbol.name, real=True)), text, eta))
         else:
             rows.append(f"{show(symbol)} &= {show(value)}")
@@ -104,14 +109,22 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
     return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
 
 
+_EACH = r"\quad\text{for each occasion}"
+
+
 def _omega_rows(model: Model, printer: _Latex) -> list[str]:
     rows = []
     for block in model.space.blocks:
         names = [printer.doprint(role.Eta(model.space.eta[k], real=True)) for k in block]
         if len(block) == 1:
-            short = names[0].removeprefix(r"\eta_")
-            rows.append(rf"{names[0]} &\sim N\left(0,\; \omega_{short}^2\right)")
+            each = block[0] >= len(model.space.between)
+            short = names[0].removeprefix(r"\kappa_" if each else r"\eta_")
+            sd = rf"\pi_{short}" if each else rf"\omega_{short}"
+            rows.append(rf"{names[0]} &\sim N\left(0,\; {sd}^2\right)" + _EACH * each)
         else:
             vector = ",\\, ".join(names)
-            rows.append(rf"\left({vector}\right) &\sim N\left(0,\; \Omega\right),\quad \Omega \text{{ full}}")
+            each = block[0] >= len(model.space.between)
+            omega = r"\Pi" if each else r"\Omega"
+            text = rf"\left({vector}\right) &\sim N\left(0,\; {omega}\right),\quad {omega} \text{{ full}}"
+            rows.append(text + _EACH * each)
     return rows

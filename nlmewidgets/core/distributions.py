@@ -19,7 +19,7 @@ def _number(value: float | None) -> sp.Expr:
 
 @dataclass(frozen=True)
 class Distribution:
-    """A parameter φ with h(φ) = h(typical) + effect + η, η ~ N(0, sd²).
+    """A parameter φ with h(φ) = h(typical) + effect + η + κ, η ~ N(0, sd²), κ ~ N(0, iov²) for each occasion.
 
     Parameters
     ----------
@@ -27,10 +27,12 @@ class Distribution:
         The population value theta, on the parameter's own scale (its median).
     sd : float
         Standard deviation of eta, on the scale of h; 0: no random effect.
+    iov : float
+        Standard deviation of kappa, added to eta anew for each occasion of a subject (the column OCC).
     effect : SymPy expression
         Covariate effects on the scale of h.
-    fixed, fixed_sd : bool
-        Keep `typical` (or `sd`) at its value.
+    fixed, fixed_sd, fixed_iov : bool
+        Keep `typical` (or `sd`, or `iov`) at its value.
     lower, upper : float, optional
         Bounds of theta.
     """
@@ -42,6 +44,8 @@ class Distribution:
     fixed_sd: bool = False
     lower: float | None = None
     upper: float | None = None
+    iov: float = 0.0
+    fixed_iov: bool = False
 
     kind: ClassVar[str] = ""
     natural_lower: ClassVar[float | None] = None

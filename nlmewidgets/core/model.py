@@ -237,6 +237,8 @@ class Model:
                 expr = value.link(theta) + value.effect
                 if value.sd:
                     expr = expr + role.plain_eta(f"eta_{symbol.name}")
+                if value.iov:
+                    expr = expr + role.plain_eta(f"kappa_{symbol.name}")
                 declared.append((symbol, expr, value.inverse(PLACE)))
             else:
                 declared.append((symbol, value, None))

@@ -126,13 +126,15 @@ class ParameterSpace:
     ----------
     theta, sigma : tuple of Parameter
     eta : tuple of str
-        Names of the random effects.
+        Names of the random effects, those drawn for each occasion (kappas) last.
     omega : tuple of tuple of float
         Initial variance–covariance matrix.
     blocks : tuple of tuple of int
         The correlated groups of etas; every eta is in exactly one.
     omega_fixed : tuple of bool
         One flag per block.
+    n_iov : int
+        Number of kappas.
     """
 
     theta: tuple[Parameter, ...]
@@ -141,6 +143,7 @@ class ParameterSpace:
     omega: tuple[tuple[float, ...], ...]
     blocks: tuple[tuple[int, ...], ...]
     omega_fixed: tuple[bool, ...]
+    n_iov: int = 0
 
     def __post_init__(self) -> None:
         names = self.names
@@ -160,14 +163,27 @@ class ParameterSpace:
 
     @cached_property
     def omega_names(self) -> tuple[str, ...]:
-        """Names of the standard deviations of the random effects: omega_X for eta_X."""
-        return tuple("omega_" + name.removeprefix("eta_") for name in self.eta)
+        """Names of the standard deviations of the random effects: omega_X for eta_X, iov_X for kappa_X."""
+        own = ("omega_" + name.removeprefix("eta_") for name in self.between)
+        return (*own, *("iov_" + name.removeprefix("kappa_") for name in self.within))
+
+    @property
+    def between(self) -> tuple[str, ...]:
+        """Names of the random effects of a subject, the etas."""
+        return self.eta[: len(self.eta) - self.n_iov]
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """Names of the random effects of an occasion, the kappas."""
+        return self.eta[len(self.eta) - self.n_iov :]
 
     @cached_property
     def correlations(self) -> tuple[tuple[str, int, int], ...]:
         """(name, i, j) of each estimated correlation."""
-        bare = [name.removeprefix("eta_") for name in self.eta]
-        return tuple((f"corr_{bare[j]}_{bare[i]}", i, j) for b in self.blocks for i in b for j in b if j < i)
+        bare = [name.removeprefix("eta_") for name in self.between]
+        bare += [name.removeprefix("kappa_") for name in self.within]
+        word = ["corr"] * len(self.between) + ["corr_iov"] * self.n_iov
+        return tuple((f"{word[i]}_{bare[j]}_{bare[i]}", i, j) for b in self.blocks for i in b for j in b if j < i)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -278,7 +294,8 @@ class ParameterSpace:
         numbers = self.to_dict(values or self.initial)
         kind = (
             ["theta"] * len(self.theta)
-            + ["omega (SD)"] * len(self.eta)
+            + ["omega (SD)"] * len(self.between)
+            + ["iov (SD)"] * self.n_iov
             + ["correlation"] * len(self.correlations)
             + ["sigma (SD)"] * len(self.sigma)
         )
@@ -287,7 +304,7 @@ class ParameterSpace:
         for name, k in zip(self.names, kind, strict=True):
             p = scalar.get(name)
             if p is None:
-                low, high = (0.0, math.inf) if k.startswith("omega") else (-1.0, 1.0)
+                low, high = (0.0, math.inf) if k.endswith("(SD)") else (-1.0, 1.0)
             else:
                 low = -math.inf if p.lower is None else p.lower
                 high = math.inf if p.upper is None else p.upper

@@ -18,6 +18,7 @@ from nlmewidgets.core.errors import DataError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.observation import Group, Second, Variance, observation_program, observe
+from nlmewidgets.core.occasions import Occasions
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.slots import SlotForm
@@ -88,6 +89,8 @@ class Problem:
     ----------
     model, data, space, form
         What was bound.
+    occasions : Occasions
+        Whose kappas follow the etas in every subject's vector of random effects.
     loadings : (random slots, etas) float
         B of s = m + B·η.
     structure : callable
@@ -102,6 +105,7 @@ class Problem:
     data: Data
     space: ParameterSpace
     form: SlotForm
+    occasions: Occasions
     loadings: Array
     structure: Callable[[Array, int], Jet]
     groups: tuple[Group, ...]
@@ -110,6 +114,7 @@ class Problem:
     blocks: Segments
     block_subjects: Segments
     _typical: tuple[Kernel, Kernel]
+    _block_symbols: tuple[sp.Symbol, ...]
     _block_covariates: tuple[Array, ...]
 
     # --------------------------------------------------------------------- bind
@@ -123,10 +128,12 @@ class Problem:
         DataError
             If a covariate or the doses the model uses are not in the data.
         """
-        form = model.form
+        space = model.space
+        occasions = Occasions.of(data, len(space.between), len(space.within))
+        form = occasions.form(model.form)
         names = tuple(model.covariates)
-        symbols = tuple(role.covariate(name) for name in names)
-        per_record = [data.numeric_covariate(name) for name in names]
+        symbols = (*(role.covariate(name) for name in names), *occasions.symbols)
+        per_record = [*(data.numeric_covariate(name) for name in names), *occasions.columns]
         observed = data.observed
         per_obs = tuple(column[observed] for column in per_record)
         subject = data.subject
@@ -144,7 +151,6 @@ class Problem:
         rows_of = _rows_of_outputs(output, len(model.outputs))
         binding = Binding(model, form, data, symbols, block_covariates, block_of_record, tuple(rows_of))
         structure = bind_structure(binding)
-        space = model.space
         thetas = _theta_symbols(form, space)
         n = data.n_subjects
         return cls(
@@ -152,7 +158,8 @@ class Problem:
             data=data,
             space=space,
             form=form,
-            loadings=np.array(form.loadings[: form.n_random], dtype=float).reshape(form.n_random, len(space.eta)),
+            occasions=occasions,
+            loadings=np.array(form.loadings[: form.n_random], dtype=float).reshape(form.n_random, occasions.n_eta),
             structure=structure,
             groups=_groups(model, data, rows_of, dict(zip(symbols, per_obs, strict=True))),
             output=output,
@@ -160,6 +167,7 @@ class Problem:
             blocks=Segments(block_of_obs, len(block_subject)),
             block_subjects=Segments(block_subject.astype(np.intp), n),
             _typical=_typical_kernels(form.typical, thetas, symbols),
+            _block_symbols=symbols,
             _block_covariates=block_covariates,
         )
 
@@ -177,8 +185,8 @@ class Problem:
 
     @property
     def n_eta(self) -> int:
-        """Number of random effects."""
-        return len(self.space.eta)
+        """Number of random effects of a subject: its etas, and the kappas of all its occasions."""
+        return self.occasions.n_eta
 
     @cached_property
     def y(self) -> Array:
@@ -249,8 +257,12 @@ class Problem:
 
     def minus2ll(self, f: Array, sigma: Array) -> Array:
         """Return −2 log p(y_i | f) without log 2π, summed per subject: (..., subjects)."""
+        return self.subjects(self.minus2ll_each(f, sigma))
+
+    def minus2ll_each(self, f: Array, sigma: Array) -> Array:
+        """Return −2 log p(y | f) without log 2π of each observation, (..., obs)."""
         (value,) = observe(self.groups, "value", f, sigma)
-        return self.subjects(value if value.shape == f.shape else np.broadcast_to(value, f.shape))
+        return value if value.shape == f.shape else np.broadcast_to(value, f.shape)
 
     def newton_terms(self, f: Array, sigma: Array, *, gradient: bool = False) -> Second:
         """Return L and its derivatives at each observation."""
@@ -277,7 +289,7 @@ class Problem:
         kernel, names = _parameter_kernel(
             tuple((s.name, e) for s, e in self.form.parameters.items() if not isinstance(s, role._Role)),
             self.form.symbols,
-            tuple(role.covariate(n) for n in self.model.covariates),
+            self._block_symbols,
         )
         slots = self.slots(self.typical(theta).slots, eta)
         shape = slots.shape[1:]
@@ -288,7 +300,7 @@ class Problem:
         """Return individual predictions and simulated observations, (n, obs) each."""
         q = self.n_eta
         normal = rng.standard_normal((n, self.n_subjects, q))
-        chol = np.linalg.cholesky(values.omega) if q else np.zeros((0, 0))
+        chol = np.linalg.cholesky(self.occasions.expand(values.omega)) if q else np.zeros((0, 0))
         eta = np.moveaxis(normal @ chol.T, -1, 0)
         f = self.predict(self.slots(self.typical(values.theta).slots, eta))
         f = np.broadcast_to(f, (n, self.n_obs))

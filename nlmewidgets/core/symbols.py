@@ -62,7 +62,7 @@ class Theta(_Role):
 
 
 class Eta(_Role):
-    """A random effect, normal with mean zero; ``details`` is (sd, fixed)."""
+    """A random effect, normal with mean zero; ``details`` is (sd, fixed, whether it is drawn for each occasion)."""
 
 
 class Sigma(_Role):
@@ -173,12 +173,28 @@ def check_bounds(what: str, value: float, lower: float | None, upper: float | No
         raise ModelError(f"{what} starts at {value:g}, not below its upper bound {upper:g}; move one of them.")
 
 
-def eta(name: str, *, sd: float, fixed: bool = False) -> Eta:
-    """Return a random effect N(0, sd²) to be used in a parameter's expression."""
+def eta(name: str, *, sd: float, fixed: bool = False, occasion: bool = False) -> Eta:
+    """Return a random effect N(0, sd²) to be used in a parameter's expression.
+
+    Parameters
+    ----------
+    name : str
+    sd : float
+        Its standard deviation, to start with.
+    fixed : bool
+        Keep `sd` at its value.
+    occasion : bool
+        Draw it anew for each occasion of a subject (the column OCC): inter-occasion variability.
+
+    Raises
+    ------
+    ModelError
+        If the sd is not positive.
+    """
     number = _finite("eta", name, sd)
     if number <= 0:
         raise ModelError(f"eta '{name}' has sd={number:g}; give a positive standard deviation, or leave the eta out.")
-    return Eta(str(name), details=(number, bool(fixed)), real=True)  # type: ignore[return-value]
+    return Eta(str(name), details=(number, bool(fixed), bool(occasion)), real=True)  # type: ignore[return-value]
 
 
 def sigma(name: str, value: float, *, fixed: bool = False) -> Sigma:

@@ -55,7 +55,7 @@ def population_band(
     """
     q, draws, n = normal.shape
     with np.errstate(all="ignore"):
-        chol = np.linalg.cholesky(values.omega) if q else np.zeros((0, 0))
+        chol = np.linalg.cholesky(grid.occasions.expand(values.omega)) if q else np.zeros((0, 0))
         eta = (chol @ normal.reshape(q, draws * n)).reshape(normal.shape)
         f = grid.predict(grid.slots(grid.typical(values.theta).slots, eta))
         f = np.broadcast_to(f, (draws, f.shape[-1]))

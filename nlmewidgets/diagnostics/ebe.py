@@ -12,14 +12,15 @@ __all__ = ["covariate_summary", "ebe_covariates"]
 
 
 def ebe_covariates(problem: Problem, eta: Array) -> pd.DataFrame:
-    """Return EBEs with the subject's covariates, one row per subject, indexed by ID.
+    """Return the EBEs of the etas with the subject's covariates, one row per subject, indexed by ID.
 
     Parameters
     ----------
     problem : Problem
     eta : (etas, subjects) float
     """
-    frame = pd.DataFrame(eta.T, columns=list(problem.space.eta), index=pd.Index(problem.data.ids, name="ID"))
+    names = list(problem.space.between)
+    frame = pd.DataFrame(eta[: len(names)].T, columns=names, index=pd.Index(problem.data.ids, name="ID"))
     return frame.join(problem.data.subject_covariates())
 
 

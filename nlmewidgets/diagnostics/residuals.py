@@ -49,7 +49,7 @@ def residual_table(problem: Problem, values: Values, eta: Array) -> pd.DataFrame
         ID, TIME, DV, PRED, IPRED, RES, IRES, WRES, IWRES, CWRES.
     """
     typical = problem.typical(values.theta).slots
-    y, sigma, omega = problem.y, values.sigma, values.omega
+    y, sigma, omega = problem.y, values.sigma, problem.occasions.expand(values.omega)
     with np.errstate(all="ignore"):
         f0, first0, _ = problem.structure(problem.slots(typical, np.zeros_like(eta)), 1)
         f1, first1, _ = problem.structure(problem.slots(typical, eta), 1)

@@ -17,11 +17,12 @@ HIGH_SHRINKAGE = 0.3
 
 
 def shrinkage(problem: Problem, values: Values, eta: Array) -> pd.Series:
-    r"""Return the shrinkage of each eta and of epsilon.
+    r"""Return the shrinkage of each eta and kappa and of epsilon.
 
     .. math:: 1 - \mathrm{SD}(\hat\eta_k)/\omega_k , \qquad 1 - \sqrt{\operatorname{mean}(\mathrm{IWRES}^2)}
 
-    with the sample standard deviation (n − 1), as NONMEM's ETASHRINKSD and EPSSHRINKSD.
+    with the sample standard deviation (n − 1), as NONMEM's ETASHRINKSD and EPSSHRINKSD.  Of a kappa it is
+    taken over the occasions of all subjects.
 
     Parameters
     ----------
@@ -39,9 +40,10 @@ def shrinkage(problem: Problem, values: Values, eta: Array) -> pd.Series:
     ----------
     Savic & Karlsson (2009), doi:10.1208/s12248-009-9133-0, eqs 3–4.
     """
-    q, n = eta.shape
-    omega = np.sqrt(np.diag(values.omega))
-    of_eta = 1.0 - eta.std(axis=1, ddof=1) / omega if n > 1 else np.full(q, np.nan)
+    of_eta = []
+    for k, omega in enumerate(np.sqrt(np.diag(values.omega))):
+        drawn, _ = problem.occasions.drawn(eta, k)
+        of_eta.append(1.0 - drawn.std(ddof=1) / omega if len(drawn) > 1 else np.nan)
     with np.errstate(all="ignore"):
         f = problem.predict(problem.slots(problem.typical(values.theta).slots, eta))
         iwres = (problem.y - f) / problem.residual_sd(f, values.sigma)

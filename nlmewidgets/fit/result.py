@@ -46,7 +46,7 @@ class Fit:
     ofv : float
         −2 log L without n·log(2π), by `ofv_by`.
     etas : (subjects, etas) float
-        EBEs of the subjects used.
+        EBEs of the subjects used: their etas, then the kappas of each occasion in turn.
     iterations : DataFrame
         One row per iteration, with '~' before the names that are no parameters'; see `history`.
     status : str
@@ -144,8 +144,18 @@ class Fit:
     def eta(self) -> pd.DataFrame:
         """EBEs, ID × eta; missing for subjects left out."""
         kept = [i for i in self.data.ids if i not in self.excluded]
-        frame = pd.DataFrame(self.etas, index=pd.Index(kept, name="ID"), columns=list(self.start.space.eta))
+        names = list(self.start.space.between)
+        frame = pd.DataFrame(self.etas[:, : len(names)], index=pd.Index(kept, name="ID"), columns=names)
         return frame.reindex(pd.Index(self.data.ids, name="ID")) if self.excluded else frame
+
+    @property
+    def kappa(self) -> pd.DataFrame:
+        """EBEs of the inter-occasion effects, (ID, OCC) × kappa, of the subjects used."""
+        occasions, space = self.problem.occasions, self.start.space
+        drawn = {n: occasions.drawn(self.etas.T, len(space.between) + k) for k, n in enumerate(space.within)}
+        ids = np.repeat(np.array(self.problem.data.ids, dtype=object), occasions.count)
+        index = pd.MultiIndex.from_arrays([ids, list(occasions.labels)], names=["ID", "OCC"])
+        return pd.DataFrame({name: values for name, (values, _) in drawn.items()}, index=index)
 
     @property
     def individual(self) -> pd.DataFrame:

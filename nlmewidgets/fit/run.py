@@ -91,6 +91,11 @@ class Run:
             )
         if refusal:
             raise MethodError(refusal)
+        if problem.occasions.within and problem.occasions.most < 2:
+            raise DataError(
+                f"The model has inter-occasion variability ({', '.join(problem.space.within)}), but every subject has "
+                "one occasion; name the column that numbers them with occ=, or leave iov= out."
+            )
         excluded = unusable_subjects(problem)
         if excluded:
             kept = [i for i in data.ids if i not in excluded]

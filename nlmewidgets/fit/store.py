@@ -119,7 +119,7 @@ def _fit_from_dict(document: Mapping[str, Any], file: str) -> Fit:
         values=Values(_floats(document["theta"]), _matrix(document["omega"]), _floats(document["sigma"])),
         ofv=_missing(document["ofv"]),
         ofv_by=document["ofv_by"],
-        etas=_floats(document["eta"]).reshape(len(document["eta"]), len(document["omega"])),
+        etas=_floats(document["eta"]).reshape(len(document["eta"]), -1 if any(document["eta"]) else 0),
         iterations=pd.DataFrame({c: list(map(_missing, column)) for c, column in history.items()}),
         status=document["status"],
         message=document["message"],
@@ -173,6 +173,7 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         "theta": [asdict(p) for p in space.theta],
         "sigma": [asdict(p) for p in space.sigma],
         "eta": list(space.eta),
+        "n_iov": space.n_iov,
         "omega": [list(row) for row in space.omega],
         "blocks": [list(b) for b in space.blocks],
         "omega_fixed": list(space.omega_fixed),
@@ -218,6 +219,7 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
         tuple(tuple(row) for row in entry["omega"]),
         tuple(tuple(b) for b in entry["blocks"]),
         tuple(entry["omega_fixed"]),
+        entry.get("n_iov", 0),
     )
     symbols: dict[str, sp.Symbol] = {"t": role.time, "dose": role.dose, "f": role.f}
     for p in space.theta:

@@ -34,7 +34,7 @@ def evaluate_fo(problem: Problem, values: Values, *, gradient: bool = False) -> 
     """Return the FO objective of every subject, with scores if asked."""
     q, n = problem.n_eta, problem.n_subjects
     typical = problem.typical(values.theta, jacobian=gradient)
-    precision, log_omega = precision_of(values.omega)
+    precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     subjects, spread = problem.subjects, problem.subjects.spread
     with np.errstate(all="ignore"):
         f, first, second = problem.structure(problem.slots(typical.slots, np.zeros((q, n))), 2 if gradient else 1)

@@ -45,7 +45,7 @@ def evaluate_focei(
 ) -> Evaluation:
     """Return the FOCEI objective of every subject, with scores if asked."""
     typical = problem.typical(values.theta, jacobian=gradient)
-    precision, log_omega = precision_of(values.omega)
+    precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     with np.errstate(all="ignore"):
         modes = find_modes(
             problem, typical.slots, precision, values.sigma, start, tolerance=tolerance, gradient=gradient
@@ -116,7 +116,8 @@ def mode_shift(problem: Problem, typical: Typical, precision: Array, modes: Mode
     right = np.concatenate([theta, sigma, omega.reshape(q, n, q * q).transpose(0, 2, 1)], axis=1)
     moved = -np.linalg.solve(modes.hessian, right.transpose(2, 0, 1)).transpose(1, 0, 2)
     t, s = theta.shape[1], sigma.shape[1]
-    return Scores(moved[..., :t], moved[..., t + s :].reshape(q, n, q, q), moved[..., t : t + s])
+    omega = problem.occasions.collapse(moved[..., t + s :].reshape(q, n, q, q))
+    return Scores(moved[..., :t], omega, moved[..., t : t + s])
 
 
 @dataclass(frozen=True)

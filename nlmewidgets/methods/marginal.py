@@ -109,6 +109,7 @@ def assemble_scores(
     on_sigma : (sigmas, obs) float or None
         Derivatives along sigma at each observation.
     omega : (subjects, etas, etas) float
+        Along the covariance of a subject's random effects; the copies of each element are added up.
     """
     along_slots = first * on_first
     if len(mixed):
@@ -118,7 +119,7 @@ def assemble_scores(
     per_theta = problem.block_subjects(np.einsum("sb,stb->tb", per_block, typical.jacobian))
     n = problem.n_subjects
     sigma = np.zeros((len(problem.space.sigma), n)) if on_sigma is None else problem.subjects(on_sigma)
-    return Scores(per_theta.T, omega, sigma.T)
+    return Scores(per_theta.T, problem.occasions.collapse(omega), sigma.T)
 
 
 SUBJECTS_PER_PARAMETER = 2.5

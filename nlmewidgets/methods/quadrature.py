@@ -58,7 +58,18 @@ def nodes_within(q: int, points: int = 5_000, most: int = 15) -> int:
 
 def affordable_nodes(problem: Problem) -> int:
     """Return the nodes per dimension of a quadrature that takes a second or two at most."""
-    return nodes_within(problem.n_eta, min(5_000, 50_000_000 // max(problem.n_obs, 1)))
+    return nodes_within(grid_dimension(problem), min(5_000, 50_000_000 // max(problem.n_obs, 1)))
+
+
+def by_occasion(problem: Problem) -> bool:
+    """Whether a subject's integral is one over its etas of a product of integrals over each occasion's kappas."""
+    return problem.occasions.within > 0 and getattr(problem.structure, "memoryless", False)
+
+
+def grid_dimension(problem: Problem) -> int:
+    """Return the dimension of the product grid."""
+    occasions = problem.occasions
+    return occasions.between + occasions.within if by_occasion(problem) else problem.n_eta
 
 
 def evaluate_quadrature(problem: Problem, values: Values, nodes: int, start: Array | None = None) -> Evaluation:
@@ -69,20 +80,23 @@ def evaluate_quadrature(problem: Problem, values: Values, nodes: int, start: Arr
     MethodError
         If the grid would be larger than two million points.
     """
-    q, n = problem.n_eta, problem.n_subjects
+    q, n = grid_dimension(problem), problem.n_subjects
     if nodes < 1 or nodes**q > _MOST_POINTS:
         raise MethodError(
             f"{nodes} nodes in {q} dimensions make {nodes**q:.3g} points a subject; use at most "
             f"{nodes_within(q, _MOST_POINTS, 99)}."
         )
     typical = problem.typical(values.theta).slots
-    precision, log_omega = precision_of(values.omega)
+    precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     with np.errstate(all="ignore"):
         modes = find_modes(problem, typical, precision, values.sigma, start)
         half = 0.5 * modes.hessian
         base = modes.value + log_omega + log_det(half)
         if nodes == 1 or q == 0:
             return Evaluation(base, modes.eta)
+        if by_occasion(problem):
+            logs = _factorised(problem, values, nodes, typical, precision, modes.eta, half)
+            return Evaluation(base - modes.value - 2.0 * logs, modes.eta)
         x, log_weight = _grid(nodes, q)
         # half = A A'  ⇒  C = A^{-T}:  C C' = half^{-1}
         factor = np.linalg.inv(_cholesky(half)).transpose(0, 2, 1)
@@ -99,6 +113,57 @@ def evaluate_quadrature(problem: Problem, values: Values, nodes: int, start: Arr
             joint = np.where(np.isnan(joint), np.inf, joint)
             logs[lo : lo + size] = -0.5 * (joint - modes.value) + log_weight[lo : lo + size, None]
         return Evaluation(base - 2.0 * logsumexp(logs, axis=0), modes.eta)
+
+
+def _factorised(
+    problem: Problem, values: Values, nodes: int, typical: Array, precision: Array, centre: Array, half: Array
+) -> Array:
+    """Return the log of the sum over the product grid of all random effects, (subjects,), one occasion at a time.
+
+    Given the etas, the kappas of different occasions are independent: with the kappas before the etas the
+    Cholesky factor of the curvature has no fill-in, so the kappas of an occasion depend on the nodes of the
+    etas and on their own only, and the sum over the grid is one over the etas of a product over occasions.
+    All occasions are evaluated at the same nodes; one that a subject does not have contributes a factor of one.
+    """
+    occasions, q, n = problem.occasions, problem.occasions.between, problem.n_subjects
+    w, most = occasions.within, occasions.most
+    order = np.concatenate([np.arange(q, q + w * most), np.arange(q)])
+    chol = _cholesky(half[:, order[:, None], order])
+    own = np.linalg.inv(chol[:, -q:, -q:] if q else np.zeros((n, 0, 0))).transpose(0, 2, 1)
+    x, outer = _grid(nodes, q)
+    y, inner = _grid(nodes, w)
+    occasion = occasions.number[problem.data.observed]
+    out = np.empty((x.shape[1], n))
+    size = max(1, _CHUNK // max(problem.n_obs * y.shape[1], 1))
+    for lo in range(0, x.shape[1], size):
+        part = x[:, lo : lo + size]
+        k = part.shape[1]
+        eta = np.empty((problem.n_eta, k, y.shape[1], n))
+        z = np.einsum("nab,bk->akn", own, part)
+        eta[:q] = (centre[:q, None] + z)[:, :, None]
+        for o in range(most):
+            rows = slice(o * w, (o + 1) * w)
+            factor = np.linalg.inv(chol[:, rows, rows]).transpose(0, 2, 1)
+            shift = np.einsum("nab,nbc,ckn->akn", factor, chol[:, w * most :, rows].transpose(0, 2, 1), z)
+            own_part = np.einsum("nab,bj->ajn", factor, y)
+            eta[q + o * w : q + (o + 1) * w] = (
+                centre[q + o * w : q + (o + 1) * w, None, None] - shift[:, :, None] + own_part[:, None]
+            )
+        f = problem.predict(problem.slots(typical, eta))
+        each = problem.minus2ll_each(np.broadcast_to(f, (*eta.shape[1:3], problem.n_obs)), values.sigma)
+        each = np.where(np.isnan(each), np.inf, each)
+        total = outer[lo : lo + k, None] - 0.5 * _square(precision[:q, :q], eta[:q, :, 0])
+        for o in range(most):
+            rows = slice(q + o * w, q + (o + 1) * w)
+            joint = problem.subjects(np.where(occasion == o, each, 0.0)) + _square(precision[rows, rows], eta[rows])
+            total = total + logsumexp(inner[:, None] - 0.5 * joint, axis=1)
+        out[lo : lo + size] = total
+    return np.asarray(logsumexp(out, axis=0))
+
+
+def _square(precision: Array, eta: Array) -> Array:
+    """Return η'Pη, (...)."""
+    return np.einsum("a...,a...->...", eta, np.tensordot(precision, eta, 1))
 
 
 def _cholesky(matrices: Array) -> Array:

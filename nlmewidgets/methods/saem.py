@@ -99,7 +99,9 @@ class SAEM(Method):
             ofv, centre = _look(problem, values, None)
             target = _target(problem, values)
             eta = np.tensordot(target.chol, 0.5 * rng.standard_normal((q, chains, n)), 1)
-            state = ChainState(eta, *_empty(chains, n), 0.5 * np.sqrt(np.diag(values.omega)), 1.0)
+            state = ChainState(
+                eta, *_empty(chains, n), 0.5 * np.sqrt(np.diag(problem.occasions.expand(values.omega))), 1.0
+            )
             state = refresh(target, state, eta)
             for _ in range(self.burn_in):
                 state = sweep(target, state, rng, centre)
@@ -174,7 +176,7 @@ def _empty(chains: int, n: int) -> tuple[Array, Array]:
 
 def _look(problem: Problem, values: Values, last: Proposal | None) -> tuple[float, Proposal]:
     """Return the Laplace objective and proposals around the modes, both for the price of the modes."""
-    precision, log_omega = precision_of(values.omega)
+    precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     start = None if last is None else last.centre
     typical = problem.typical(values.theta).slots
     modes = find_modes(problem, typical, precision, values.sigma, start, tolerance=1e-6)
@@ -189,11 +191,12 @@ def _look(problem: Problem, values: Values, last: Proposal | None) -> tuple[floa
 
 
 def _target(problem: Problem, values: Values) -> Target:
+    omega = problem.occasions.expand(values.omega)
     return Target(
         problem,
         problem.typical(values.theta).slots,
-        np.linalg.inv(values.omega),
-        np.linalg.cholesky(values.omega),
+        np.linalg.inv(omega),
+        np.linalg.cholesky(omega),
         values.sigma,
     )
 
@@ -219,6 +222,8 @@ class _Plan:
     newton_sigma : (s,) int
         Free sigmas moved by Newton steps.
     omega_free : (etas, etas) bool
+    draws : (etas, etas) float
+        How many draws of each element of Omega there are: subjects, or occasions of all subjects.
     first_block : (subjects,) int
         The first parameter block of each subject.
     """
@@ -229,6 +234,7 @@ class _Plan:
     scale: bool
     newton_sigma: Ints
     omega_free: NDArray[np.bool_]
+    draws: Array
     first_block: Ints
 
     @classmethod
@@ -251,7 +257,7 @@ class _Plan:
             good = kept
         sigmas = np.array([k for k, p in enumerate(space.sigma) if not p.fixed], dtype=np.intp)
         scale = len(space.sigma) == 1 and len(sigmas) == 1 and cls._is_scale(problem, start)
-        mask = np.zeros((q, q), dtype=bool)
+        mask = np.zeros(start.omega.shape, dtype=bool)
         for block, fixed in zip(space.blocks, space.omega_fixed, strict=True):
             mask[np.ix_(block, block)] = not fixed
         return cls(
@@ -261,6 +267,7 @@ class _Plan:
             scale=scale,
             newton_sigma=sigmas[:0] if scale else sigmas,
             omega_free=mask,
+            draws=problem.occasions.draws,
             first_block=first_block.astype(np.intp),
         )
 
@@ -317,6 +324,8 @@ class _Statistics:
         """Return the statistics moved by γ towards those of the current chains."""
         chains = state.eta.shape[1]
         u = state.eta + plan.mean(target.typical)[:, None, :]
+        if problem.occasions.within:  # an occasion that a subject does not have says nothing
+            u = u * problem.occasions.present[:, None, :]
         flat = u.reshape(len(u), -1)
         squares, slope, information = self.squares, self.slope, self.information
         if plan.scale:
@@ -382,7 +391,7 @@ def _maximise(
     floor: float,
 ) -> Values:
     """Return the values that maximise the approximated complete-data likelihood."""
-    space, n = problem.space, problem.n_subjects
+    space = problem.space
     theta, sigma, omega = values.theta.copy(), values.sigma.copy(), values.omega
     move = np.zeros(len(plan.newton) + len(plan.newton_sigma))
     if len(move):
@@ -407,7 +416,7 @@ def _maximise(
     if plan.omega_free.any():
         mean = plan.mean(problem.typical(theta).slots)
         cross = statistics.u @ mean.T
-        fresh = (statistics.uu - cross - cross.T + mean @ mean.T) / n
+        fresh = problem.occasions.collapse(statistics.uu - cross - cross.T + mean @ mean.T) / plan.draws
         omega = _definite(np.where(plan.omega_free, _floored(fresh, omega, floor), omega), plan.omega_free)
     if plan.scale:
         variance = max(statistics.squares, floor * sigma[0] ** 2)

@@ -42,8 +42,8 @@ class CovariatesPanel(Panel):
         """Make the covariate choice and a figure per eta."""
         state = self.state
         self.places: dict[str, dict[str, Any]] = {}
-        if not state.data.covariates or not state.model.space.eta:
-            what = "covariates" if state.model.space.eta else "random effects"
+        if not state.data.covariates or not state.model.space.between:
+            what = "covariates" if state.model.space.between else "random effects"
             self.root.children = (ipw.HTML(f"<div class='nlme-empty'>There are no {what} to plot.</div>"),)
             return
         self.choice = ipw.Dropdown(options=list(state.data.covariates), description="Covariate")
@@ -62,7 +62,7 @@ class CovariatesPanel(Panel):
         self.levels = sorted(values.unique(), key=str) if self.categorical else []
         self.places = {}
         cells = []
-        for eta in self.state.model.space.eta:
+        for eta in self.state.model.space.between:
             place = self.places[eta] = self._figure(eta, name)
             cells.append(ipw.VBox([place["head"], place["frame"].figure], layout=ipw.Layout(min_width="0")))
         self.grid.children = cells

@@ -153,6 +153,7 @@ class ParameterRow:
 _GROUPS = {
     "theta": "Typical values θ",
     "omega (SD)": "Between subjects ω (SD)",
+    "iov (SD)": "Between occasions κ (SD)",
     "correlation": "Correlations of η",
     "sigma (SD)": "Residual σ (SD)",
 }
@@ -194,6 +195,8 @@ def _short(name: str, kind: str) -> str:
     """Return the label within its group: omega_CL is CL under the heading of the omegas."""
     if kind == "omega (SD)":
         return name.removeprefix("omega_")
+    if kind == "iov (SD)":
+        return name.removeprefix("iov_")
     if kind == "correlation":
         return name.removeprefix("corr_").replace("_", ", ", 1)
     return name

@@ -54,22 +54,24 @@ class ShrinkagePanel(Panel):
         density = bq.Lines(x=[0.0, 1.0], y=[0.0, 0.0], scales=scales, colors=[MUTED], stroke_width=2)
         rug = bq.Scatter(x=[0.0], y=[0.0], scales=scales, colors=[FIT], default_size=22)
         picked = bq.Scatter(x=[0.0], y=[0.0], scales=scales, colors=[SELECTED], default_size=70, visible=False)
-        rug.on_element_click(lambda _, event: self._clicked(event))
+        rug.on_element_click(lambda _, event: self._clicked(eta, event))
         frame.put(bars, density, rug, picked)
         return {"frame": frame, "bars": bars, "density": density, "rug": rug, "picked": picked, "head": ipw.HTML()}
 
-    def _clicked(self, event: Any) -> None:
-        self.state.toggle(self.state.point.problem.data.ids[int(event["data"]["index"])])
+    def _clicked(self, eta: str, event: Any) -> None:
+        subject = self.places[eta]["subject"][int(event["data"]["index"])]
+        self.state.toggle(self.state.point.problem.data.ids[int(subject)])
 
     def draw(self) -> None:
         """Bring histograms and densities up to date."""
         point = self.state.point
         shrunk = shrinkage(point.problem, point.values, point.eta)
         omega = np.sqrt(np.diag(point.values.omega))
-        chosen = np.array([label in self.state.selected_ids for label in point.problem.data.ids])
+        lit = np.array([label in self.state.selected_ids for label in point.problem.data.ids])
         words = []
         for k, (eta, place) in enumerate(self.places.items()):
-            values = point.eta[k]
+            values, place["subject"] = point.problem.occasions.drawn(point.eta, k)
+            chosen = lit[place["subject"]]
             reach = max(3.0 * omega[k], 1.05 * float(np.abs(values).max(initial=0.0)))
             edges = np.linspace(-reach, reach, _BINS + 1)
             heights, _ = np.histogram(values, edges, density=True)

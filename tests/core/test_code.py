@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 import nlmewidgets as nw
 from nlmewidgets.core.code import data_code
-from tests.models import Case, cases
+from tests.models import Case, every_case
 
 t, dose = nw.time, nw.dose
 WT = nw.covariate("WT")
@@ -137,7 +137,7 @@ def test_exporting_again_gives_the_same_code(name):
     assert run(code).to_code() == code
 
 
-@given(cases)
+@given(every_case)
 @settings(max_examples=20, deadline=None)
 def test_exported_code_declares_any_model(case: Case):
     same(case.model, run(case.model.to_code()), case.data)

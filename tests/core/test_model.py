@@ -16,7 +16,7 @@ import nlmewidgets as nw
 from nlmewidgets.core import symbols as role
 from nlmewidgets.core.distributions import DISTRIBUTIONS
 from nlmewidgets.core.expression import FUNCTIONS
-from tests.models import Case, cases
+from tests.models import Case, every_case
 
 t, dose = nw.time, nw.dose
 ka, CL, V, ke = sp.symbols("ka CL V ke", positive=True)
@@ -353,7 +353,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a distribution in the prediction": (
         {"prediction": nw.LogNormal(1.0)},
-        "prediction= is LogNormal(typical=1.0, sd=0.0, effect=0, fixed=False, fixed_sd=False, lower=None, upper=None); "
+        "prediction= is LogNormal(typical=1.0, sd=0.0, effect=0, fixed=False, fixed_sd=False, lower=None, upper=None, "
+        "iov=0.0, fixed_iov=False); "
         "a distribution belongs in parameters=.",
     ),
     "f in the prediction": (
@@ -729,7 +730,7 @@ def test_equations_survive_any_name(name):
     assert balanced(model.equations(derivatives=True))
 
 
-@given(cases)
+@given(every_case)
 @settings(max_examples=15, deadline=None)
 def test_equations_of_any_model_are_balanced(case: Case):
     assert balanced(case.model.equations(derivatives=True))

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 
 import nlmewidgets as nw
 from nlmewidgets.fit.store import FORMAT, model_from_dict, model_to_dict
-from tests.models import Case, cases
+from tests.models import Case, every_case
 
 
 def quick(model: nw.Model, data: nw.Data, method: str = "focei", **options: Any) -> nw.Fit:
@@ -72,7 +72,7 @@ def test_a_saved_fit_is_read_back_whole(method, tmp_path, oral_model, theophylli
     pd.testing.assert_series_equal(loaded.se, fit.se, rtol=1e-9)
 
 
-@given(case=cases)
+@given(case=every_case)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_fit_is_read_back_whole(case: Case, tmp_path):
     fit = quick(case.model, case.data, "fo")

@@ -11,7 +11,7 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.methods.fo import evaluate_fo
 from nlmewidgets.methods.focei import evaluate_focei, mode_shift
 from nlmewidgets.methods.marginal import Evaluation
-from tests.models import EXTRAS, RESIDUALS, STRUCTURES, Case, cases, make
+from tests.models import EXTRAS, RESIDUALS, STRUCTURES, Case, every_case, make
 
 TIGHT = 1e-24
 """Inner tolerance at which the modes are exact to rounding, so that differences see none of it."""
@@ -57,7 +57,7 @@ def check_gradient(case: Case, method: str) -> None:
 
 @pytest.mark.parametrize("method", ["fo", "focei"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(case=cases)
+@given(case=every_case)
 def test_gradients_of_random_models_equal_differences(method: str, case: Case) -> None:
     check_gradient(case, method)
 
@@ -76,7 +76,7 @@ def test_gradients_with_every_kind_of_parameter(extra: str, method: str) -> None
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(case=cases)
+@given(case=every_case)
 def test_the_modes_move_as_the_implicit_function_theorem_says(case: Case) -> None:
     problem, space = case.problem, case.model.space
     x = space.pack(space.initial)
@@ -84,7 +84,7 @@ def test_the_modes_move_as_the_implicit_function_theorem_says(case: Case) -> Non
     def modes(at: np.ndarray, start: np.ndarray | None):
         values = space.unpack(at)
         typical = problem.typical(values.theta, jacobian=True)
-        precision = np.linalg.inv(values.omega)
+        precision = np.linalg.inv(problem.occasions.expand(values.omega))
         with np.errstate(all="ignore"):
             found = find_modes(problem, typical.slots, precision, values.sigma, start, tolerance=TIGHT, gradient=True)
         return typical, precision, found

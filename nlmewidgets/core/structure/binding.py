@@ -10,7 +10,6 @@ import sympy as sp
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.slots import SlotForm
-from nlmewidgets.core.symbols import Covariate
 
 if TYPE_CHECKING:
     from nlmewidgets.core.model import Model
@@ -26,8 +25,8 @@ class Binding:
     ----------
     model, form, data
         The declaration, its slots, the records.
-    covariates : tuple of Covariate
-        The covariates the model uses.
+    covariates : tuple of Symbol
+        The covariates the model uses, and the indicators of its occasions.
     values : tuple of (blocks,) float
         Their values.
     block_of_record : (records,) int
@@ -38,7 +37,7 @@ class Binding:
     model: Model
     form: SlotForm
     data: Data
-    covariates: tuple[Covariate, ...]
+    covariates: tuple[sp.Symbol, ...]
     values: tuple[Array, ...]
     block_of_record: Ints
     rows_of_outputs: tuple[tuple[int, Ints | None], ...]
@@ -58,7 +57,7 @@ class Binding:
         """Return an expression of parameters as one of slots and covariates."""
         return expr.xreplace(self.form.parameters)
 
-    def used(self, *expressions: sp.Expr) -> tuple[tuple[Covariate, ...], tuple[Array, ...]]:
+    def used(self, *expressions: sp.Expr) -> tuple[tuple[sp.Symbol, ...], tuple[Array, ...]]:
         """Return the covariates that occur in expressions of slots, and their values."""
         pairs = [
             (s, v) for s, v in zip(self.covariates, self.values, strict=True) if any(e.has(s) for e in expressions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -134,6 +134,9 @@ class ClosedForm:
     pair_block: Ints
     pair_start: Ints | None
     covariates: tuple[Array, ...]
+
+    memoryless: ClassVar[bool] = True
+    """An observation depends on its own parameter block only: nothing is carried over from earlier ones."""
 
     @classmethod
     def bind(cls, binding: Binding, prediction: sp.Expr, rows: Ints | None = None) -> ClosedForm:
