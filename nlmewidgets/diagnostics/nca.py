@@ -235,11 +235,8 @@ def _terminal(
 def _notes(found: Profiles, table: pd.DataFrame, after: Ints) -> list[str]:
     """Say of each row what could not be found, and why."""
     out = []
-    numbers = zip(
-        table["points"], table["extrapolated"], table["tlast"], found.number, found.repeated, found.steady, found.amount,
-        after,
-        strict=True,
-    )  # fmt: skip
+    columns = (table["points"], table["extrapolated"], table["tlast"], found.number, found.repeated, found.steady)
+    numbers = zip(*columns, found.amount, after, strict=True)
     for points, extrapolated, tlast, number, repeated, steady, amount, n_after in numbers:
         words = []
         if np.isnan(tlast):
