@@ -47,7 +47,7 @@ class Columns:
     notes : list of str
         How ambiguous columns were read.
     units : dict
-        Unit by item or covariate.
+        Unit by item, covariate or name of an output.
     wanted : list or None
         The covariates the user named.
     """
@@ -67,7 +67,8 @@ class Columns:
         self._resolve(options)
         self.frame = frame.apply(_without_missing_words)
         back = {source: item for item, source in self.source.items()}
-        unknown = [c for c in units if c not in frame.columns and c not in back.values()]
+        outputs = set(self.frame[self.source["DVID"]].dropna()) if "DVID" in self.source else set()
+        unknown = [c for c in units if c not in frame.columns and c not in back.values() and c not in outputs]
         if unknown:
             raise DataError(f"units= names the column '{unknown[0]}', which the table does not have{self.have()}.")
         self.units: dict[str, str] = {back.get(column, str(column)): str(unit) for column, unit in units.items()}

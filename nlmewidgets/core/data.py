@@ -100,7 +100,7 @@ class Data:
         covariates : sequence of str, optional
             Columns to keep as covariates; without it, all remaining columns.
         units : mapping, optional
-            Unit of each column by its name in the file, e.g. ``{"Time": "h"}``.
+            Unit of each column by its name in the file, e.g. ``{"Time": "h"}``; of an output by its name in DVID.
 
         Raises
         ------
@@ -271,6 +271,11 @@ class Data:
     def unit(self, column: str) -> str:
         """Return the unit of a column, or ''."""
         return self.units.get(column, "")
+
+    def output_unit(self, output: Any = None) -> str:
+        """Return the unit of an output (of the first one): its own, else that of DV."""
+        name = self.dvid[0] if output is None and self.n_obs else output
+        return self.units.get(name, self.unit("DV"))
 
     def axis_label(self, column: str, text: str | None = None) -> str:
         """Return `text` (or the column's name) with its unit, for an axis."""

@@ -146,7 +146,7 @@ def _outputs(data: Data) -> pd.DataFrame:
         censored = int((records["CENS"].to_numpy()[seen] != 0).sum())
         empty = not len(dv)
         rows[name] = {
-            "unit": data.unit("DV"),
+            "unit": data.output_unit(name),
             "observations": len(dv),
             "subjects": len(np.unique(data.record_subject[seen])),
             "min": np.nan if empty else dv.min(),

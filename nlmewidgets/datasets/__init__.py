@@ -1,4 +1,4 @@
-"""Small data sets, each with its source and what its columns mean: published ones, and simulated ones of known truth."""
+"""Small data sets with source and meaning of columns: published ones, and simulated ones of known truth."""
 
 from __future__ import annotations
 

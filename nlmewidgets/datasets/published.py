@@ -109,7 +109,7 @@ PUBLISHED: dict[str, Dataset] = {
     "remifentanil": Dataset(
         "remifentanil.csv",
         "Remifentanil during and after one intravenous infusion, 65 subjects aged 20 to 85, 1,992 concentrations.",
-        "Minto et al. (1997), Anesthesiology 86:10-23. As distributed with R (nlme::Remifentanil): the rows of one rate "
+        "Minto et al. (1997), Anesthesiology 86:10-23. As distributed with R (nlme::Remifentanil): rows of one rate "
         "are written as one infusion.",
         {
             "TIME": "min", "DV": "µg/L", "AMT": "µg", "RATE": "µg/min", "AGE": "years", "HT": "cm", "WT": "kg",

@@ -101,7 +101,15 @@ def two_occasions(rng: np.random.Generator) -> pd.DataFrame:
 
 # -------------------------------------------------------------------------- dose-response
 
-EMAX: Truth = {"E0": 5.0, "Emax": 25.0, "ED50": 40.0, "omega_E0": 0.2, "omega_Emax": 0.25, "omega_ED50": 0.5, "add": 1.5}
+EMAX: Truth = {
+    "E0": 5.0,
+    "Emax": 25.0,
+    "ED50": 40.0,
+    "omega_E0": 0.2,
+    "omega_Emax": 0.25,
+    "omega_ED50": 0.5,
+    "add": 1.5,
+}
 
 
 def emax(rng: np.random.Generator) -> pd.DataFrame:
@@ -150,9 +158,7 @@ def time_to_event(rng: np.random.Generator) -> pd.DataFrame:
     event = (rng.exponential(size=n) / np.exp(p["b_TRT"] * treated)) ** (1.0 / p["shape"]) / p["lambda"]
     leaves = np.minimum(rng.exponential(150.0, n), p["end"])
     time = np.round(np.minimum(event, leaves), 2)
-    return pd.DataFrame(
-        {"ID": np.arange(1, n + 1), "TIME": time, "DV": (event <= leaves).astype(int), "TRT": treated}
-    )
+    return pd.DataFrame({"ID": np.arange(1, n + 1), "TIME": time, "DV": (event <= leaves).astype(int), "TRT": treated})
 
 
 # --------------------------------------------------------------------------- neuroscience
@@ -175,7 +181,14 @@ def tuning_curves(rng: np.random.Generator) -> pd.DataFrame:
     )
 
 
-PSYCHOMETRIC: Truth = {"threshold": 8.0, "slope": 2.2, "lapse": 0.02, "guess": 0.5, "omega_threshold": 0.35, "omega_slope": 0.2}
+PSYCHOMETRIC: Truth = {
+    "threshold": 8.0,
+    "slope": 2.2,
+    "lapse": 0.02,
+    "guess": 0.5,
+    "omega_threshold": 0.35,
+    "omega_slope": 0.2,
+}
 
 
 def psychometric(rng: np.random.Generator) -> pd.DataFrame:
@@ -273,7 +286,7 @@ SIMULATED: dict[str, Dataset] = {
     ),
     "time_to_event": Dataset(
         "time_to_event.csv",
-        "Simulated: weeks to relapse of 150 patients, half of them treated; right-censored by drop-out and at 52 weeks.",
+        "Simulated: weeks to relapse of 150 patients, half of them treated; censored by drop-out and at 52 weeks.",
         _SOURCE,
         {"TIME": "weeks", "DV": "event"},
         {
@@ -321,4 +334,3 @@ def write(folder: Path) -> None:
         text = simulate(name).to_csv(index=False, na_rep=".", lineterminator="\n")
         card = SIMULATED[name]
         (folder / card.file).write_text(f"# {card.description} Source: see datasets/simulated.py\n{text}", "utf-8")
-

@@ -132,7 +132,7 @@ def nca(data: Data, *, rule: str = "linear-up log-down", route: str = "auto", ou
     )
     table["ID"] = table["ID"].infer_objects()
     table["note"] = _notes(found, table, last - np.where(positive.any(axis=1), value.argmax(axis=1), 0))
-    table.attrs["units"] = _units(data)
+    table.attrs["units"] = _units(data, output)
     return table
 
 
@@ -259,8 +259,8 @@ def _notes(found: Profiles, table: pd.DataFrame, after: Ints) -> list[str]:
     return out
 
 
-def _units(data: Data) -> dict[str, str]:
-    t, c, a = data.unit("TIME"), data.unit("DV"), data.unit("AMT")
+def _units(data: Data, output: Any) -> dict[str, str]:
+    t, c, a = data.unit("TIME"), data.output_unit(output), data.unit("AMT")
     area = f"{c}·{t}" if c and t else ""
     volume = quotient(a, concentration(c)) if a and c else ""
     units = dict.fromkeys(("start", "tmax", "tlast", "half_life", "MRT"), t)

@@ -111,11 +111,8 @@ def test_theophylline_by_linear_up_log_down_is_that_of_winnonlin(theoph):
     assert not table["note"][1]
 
 
-def test_indomethacin_after_a_bolus_is_that_of_winnonlin(shared):
-    frame = pd.read_csv(shared / "data" / "Indometh.csv").set_axis(["ID", "TIME", "DV"], axis=1)
-    doses = frame.drop_duplicates("ID").assign(TIME=0.0, AMT=25.0, DV=np.nan)
-    records = pd.concat([doses, frame.assign(AMT=0.0)]).sort_values(["ID", "TIME"], kind="stable")
-    table = nca(nw.Data.from_frame(records.reset_index(drop=True)))
+def test_indomethacin_after_a_bolus_is_that_of_winnonlin():
+    table = nca(nw.datasets.load("indomethacin"))
     assert set(table["rule"]) == {"linear-up log-down; bolus, C0 back-extrapolated"}
     for column, values in INDOMETH.items():
         np.testing.assert_allclose(table[column], values, rtol=0, atol=PRINTED, err_msg=column)
