@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from nlmewidgets import datasets, diagnostics, library, methods
 from nlmewidgets.core.data import Data
-from nlmewidgets.core.distributions import LogitNormal, LogNormal, Normal
+from nlmewidgets.core.distributions import BoxCoxNormal, LogitNormal, LogNormal, Normal, ProbitNormal, StudentLogNormal
 from nlmewidgets.core.errors import DataError, MethodError, ModelError, NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.problem import Problem
-from nlmewidgets.core.special import ExpMix, expit, ndtr
+from nlmewidgets.core.special import ExpMix, expit, ndtr, ndtri
 from nlmewidgets.core.symbols import covariate, dose, eta, f, sigma, states, theta, time
 from nlmewidgets.core.system import Route
 from nlmewidgets.fit import Fit, fit_async, load_fit, stream
@@ -29,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Additive",
+    "BoxCoxNormal",
     "Combined",
     "Combined1",
     "Data",
@@ -43,8 +44,10 @@ __all__ = [
     "ModelError",
     "NlmeError",
     "Normal",
+    "ProbitNormal",
     "Problem",
     "Proportional",
+    "StudentLogNormal",
     "Route",
     "covariate",
     "datasets",
@@ -59,6 +62,7 @@ __all__ = [
     "load_fit",
     "methods",
     "ndtr",
+    "ndtri",
     "sigma",
     "states",
     "stream",

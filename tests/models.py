@@ -15,7 +15,8 @@ import nlmewidgets as nw
 
 RESIDUALS = ("additive", "proportional", "combined", "combined1", "custom")
 STRUCTURES = ("decay", "oral", "emax", "growth")
-EXTRAS = ("covariate", "varying", "fixed", "fixed omega", "no eta", "shared eta", "block", "logit", "iov")
+EXTRAS = ("covariate", "varying", "fixed", "fixed omega", "no eta", "shared eta", "block", "logit", "iov", "probit")
+EXTRAS += ("boxcox", "student")
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,13 @@ def make(
         parameters[first] = nw.Normal(
             typical[first], sd=0.15 * typical[first], effect=parameters[first].effect * typical[first], lower=None
         )
+    value, held = typical[last], _held(extras, last, second)
+    if "probit" in extras:
+        parameters[last] = nw.ProbitNormal(value, sd=0.3, lower=0.1 * value, upper=3 * value, fixed_sd=held)
+    if "boxcox" in extras:
+        parameters[last] = nw.BoxCoxNormal(value, sd=0.3, shape=0.4, fixed_sd=held, iov=parameters[last].iov)
+    if "student" in extras:
+        parameters[last] = nw.StudentLogNormal(value, sd=0.2, df=6.0, fixed_df="fixed" in extras)
     if "shared eta" in extras:
         shared = nw.eta("eta_shared", sd=0.3)
         effect = parameters[first].effect

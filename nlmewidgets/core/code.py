@@ -187,7 +187,7 @@ def _parameter(symbol: sp.Symbol, value: Distribution | sp.Expr, model: Model, p
     p = next(p for p in space.theta if p.name == symbol.name)
     args = [repr(p.value)]
     for eta, word in ((f"eta_{symbol.name}", "sd"), (f"kappa_{symbol.name}", "iov")):
-        if eta in space.eta:
+        if eta in space.eta and not (word == "sd" and value.eta_sd != (value.sd, value.fixed_sd)):
             name = space.omega_names[space.eta.index(eta)]
             args.append(f"{word}={space.to_dict(space.initial)[name]!r}")
             if space.is_fixed(name):
@@ -197,6 +197,11 @@ def _parameter(symbol: sp.Symbol, value: Distribution | sp.Expr, model: Model, p
     if p.fixed:
         args.append("fixed=True")
     blank = type(value)(1.0)
+    for shape in value.shapes:
+        own = next((p for p in space.theta if p.name == f"{shape.prefix}_{symbol.name}"), None)
+        if own is not None:
+            args.append(f"{shape.argument}={own.value!r}")
+            args += [f"{shape.flag}={own.fixed!r}"] if own.fixed != getattr(blank, shape.flag) else []
     args += [f"{k}={getattr(value, k)!r}" for k in ("lower", "upper") if getattr(value, k) != getattr(blank, k)]
     return f"nw.{type(value).__name__}({', '.join(args)})"
 

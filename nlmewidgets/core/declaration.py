@@ -168,8 +168,15 @@ class Declaration:
             raise ModelError(
                 f"The effect on '{name}' may contain thetas and covariates only; write it in full instead."
             )
+        if sd or iov:
+            for shape in value.shapes:
+                number = role._finite(f"The {shape.argument} of parameter", name, getattr(value, shape.argument))
+                p = Parameter(f"{shape.prefix}_{name}", number, shape.lower, None, bool(getattr(value, shape.flag)))
+                role.check_bounds(f"'{p.name}'", p.value, p.lower, p.upper)
+                self._keep(self.thetas, p)
         if sd:
-            self._take_eta(role.Eta(f"eta_{name}", details=(sd, bool(value.fixed_sd), False), real=True))
+            start, held = value.eta_sd
+            self._take_eta(role.Eta(f"eta_{name}", details=(start, bool(held), False), real=True))
         if iov:
             self._take_eta(role.Eta(f"kappa_{name}", details=(iov, bool(value.fixed_iov), True), real=True))
         return replace(value, typical=typical, sd=sd, iov=iov, effect=effect)

@@ -8,6 +8,7 @@ import math
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from statistics import NormalDist
 from typing import Any
 
 import sympy as sp
@@ -15,7 +16,7 @@ from sympy.logic.boolalg import Boolean
 from sympy.printing.str import StrPrinter
 
 from nlmewidgets.core.errors import ModelError
-from nlmewidgets.core.special import ExpMix, expit, expmix, ndtr
+from nlmewidgets.core.special import ExpMix, expit, expmix, ndtr, ndtri
 from nlmewidgets.core.special import pairs as expmix_pairs
 from nlmewidgets.core.symbols import Covariate, Eta, Sigma, State, Theta
 
@@ -24,7 +25,7 @@ __all__ = ["FUNCTIONS", "TextPrinter", "parse", "role_key", "to_text"]
 _SYMPY = "exp log sqrt sin cos tan sinh cosh tanh atan erf Abs sign floor Max Min Piecewise And Or Not ITE Eq Ne"
 
 FUNCTIONS: dict[str, Callable[..., sp.Basic]] = dict(
-    {name: getattr(sp, name) for name in _SYMPY.split()}, expit=expit, ndtr=ndtr, ExpMix=ExpMix
+    {name: getattr(sp, name) for name in _SYMPY.split()}, expit=expit, ndtr=ndtr, ndtri=ndtri, ExpMix=ExpMix
 )
 """What may be called in an expression."""
 
@@ -41,6 +42,7 @@ _NUMERIC: dict[str, Callable[..., float]] = {
     "Max": max,
     "Min": min,
     "expit": lambda x: 0.5 * (1.0 + math.tanh(0.5 * x)),
+    "ndtri": NormalDist().inv_cdf,
     "ndtr": lambda x: 0.5 * math.erfc(-x / math.sqrt(2.0)),
     "ExpMix": _expmix,
 }

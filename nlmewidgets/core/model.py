@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -230,19 +231,29 @@ class Model:
     @property
     def form(self) -> SlotForm:
         """The parameters as functions of slots s = m(θ, z) + B·η."""
-        declared = []
+        declared: list[tuple[sp.Symbol, sp.Expr, sp.Expr | None]] = []
+        hidden: list[sp.Symbol] = []
         for symbol, value in self.parameters.items():
             if isinstance(value, Distribution):
                 theta = role.plain_theta(symbol.name, value.bounds[0])
-                expr = value.link(theta) + value.effect
-                if value.sd:
-                    expr = expr + role.plain_eta(f"eta_{symbol.name}")
-                if value.iov:
-                    expr = expr + role.plain_eta(f"kappa_{symbol.name}")
-                declared.append((symbol, expr, value.inverse(PLACE)))
+                typical = value.link(theta) + value.effect
+                effects = [role.plain_eta(f"eta_{symbol.name}")] if value.sd else []
+                effects += [role.plain_eta(f"kappa_{symbol.name}")] if value.iov else []
+                if value.shapes and effects:
+                    # A slot for the typical value, one for the random effect, one for each shape.
+                    parts = [sp.Symbol(f"{symbol.name} {word}", real=True) for word in ("typical", "random")]
+                    shapes = [role.plain_theta(f"{s.prefix}_{symbol.name}", s.lower) for s in value.shapes]
+                    declared += [(parts[0], typical, None), (parts[1], sp.Add(*effects), None)]
+                    declared.append((symbol, value.inverse(parts[0] + value.shaped(parts[1], *shapes)), None))
+                    hidden += parts
+                else:
+                    declared.append((symbol, sp.Add(typical, *effects), value.inverse(PLACE)))
             else:
                 declared.append((symbol, value, None))
-        return slot_form(tuple(declared), self.etas, self.extra)
+        form = slot_form(tuple(declared), self.etas, self.extra)
+        if not hidden:
+            return form
+        return replace(form, parameters={s: e for s, e in form.parameters.items() if s not in hidden})
 
     @property
     def covariates(self) -> tuple[str, ...]:

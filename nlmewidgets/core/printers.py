@@ -23,7 +23,7 @@ _NUMPY = """
     greater greater_equal less less_equal equal not_equal logical_and logical_or logical_not
 """
 _NAMESPACE: dict[str, Any] = {name: getattr(np, name) for name in _NUMPY.split()}
-_NAMESPACE |= {"erf": special.erf, "expit": special.expit, "ndtr": special.ndtr, "expmix": expmix}
+_NAMESPACE |= {name: getattr(special, name) for name in ("erf", "expit", "ndtr", "ndtri")} | {"expmix": expmix}
 
 Kernel = Callable[..., tuple[Any, ...]]
 

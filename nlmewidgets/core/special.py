@@ -11,7 +11,7 @@ import sympy as sp
 
 from nlmewidgets.core.arrays import Array
 
-__all__ = ["ExpMix", "expit", "expmix", "ndtr", "remove_equal_rate_singularities"]
+__all__ = ["ExpMix", "expit", "expmix", "ndtr", "ndtri", "remove_equal_rate_singularities"]
 
 
 _SERIES_BELOW = 2.0  # the recurrence magnifies rounding by about j!/d^j
@@ -234,6 +234,26 @@ class ndtr(sp.Function):  # type: ignore[misc]  # noqa: N801
 
     def _latex(self, printer: Any) -> str:
         return rf"\Phi\left({printer.doprint(self.args[0])}\right)"
+
+
+class ndtri(sp.Function):  # type: ignore[misc]  # noqa: N801
+    r"""Quantile of the standard normal distribution, :math:`\Phi^{-1}(p)`."""
+
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        """Return 1 over the standard normal density at the quantile."""
+        return sp.sqrt(2 * sp.pi) * sp.exp(self**2 / 2)
+
+    def _eval_is_extended_real(self) -> bool | None:
+        return True if self.args[0].is_extended_real else None
+
+    def _eval_evalf(self, prec: int) -> Any:
+        (p,) = self.args
+        return (sp.sqrt(2) * sp.erfinv(2 * p - 1)).evalf(prec) if p.is_number else None
+
+    def _latex(self, printer: Any) -> str:
+        return rf"\Phi^{{-1}}\left({printer.doprint(self.args[0])}\right)"
 
 
 def _moment_matrix(order: int) -> Array:

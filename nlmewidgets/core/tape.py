@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import sympy as sp
 
 from nlmewidgets.core.errors import ModelError
-from nlmewidgets.core.special import ExpMix, expit, ndtr
+from nlmewidgets.core.special import ExpMix, expit, ndtr, ndtri
 
 __all__ = ["ZERO", "Level", "Node", "Tape"]
 
@@ -382,6 +382,7 @@ _FUNCTIONS: dict[type, str] = {
     sp.floor: "floor",
     expit: "expit",
     ndtr: "ndtr",
+    ndtri: "ndtri",
 }
 
 Rule = Callable[[Tape, int, int], Index]
@@ -413,5 +414,6 @@ UNARY: dict[str, Rule] = {
     "erf": _erf_rule,
     "expit": lambda tape, x, y: tape.mul(y, tape.sub(tape.constant(1.0), y)),
     "ndtr": lambda tape, x, y: _normal_density(tape, x),
+    "ndtri": lambda tape, x, y: tape.inv(_normal_density(tape, y)),
 }
 """Derivative rule of each one-argument operation: (tape, argument, operation) → node."""

@@ -11,7 +11,7 @@ import sympy as sp
 from hypothesis import strategies as st
 from scipy import special
 
-from nlmewidgets.core.special import ExpMix, expit, ndtr
+from nlmewidgets.core.special import ExpMix, expit, ndtr, ndtri
 from nlmewidgets.core.tape import Tape
 
 A, B, T = sp.symbols("a b t", real=True)
@@ -42,6 +42,7 @@ def _grow(inner: st.SearchStrategy[sp.Expr]) -> st.SearchStrategy[sp.Expr]:
             sp.sign,
             expit,
             ndtr,
+            lambda u: ndtri(sp.Rational(1, 4) + expit(u) / 2),
             lambda u: u**3,
             lambda u: (1 + u**2) ** -2,
             lambda u: (1 + sp.Abs(u)) ** sp.Float(1.5),
@@ -86,6 +87,7 @@ MPMATH: Mapping[str, Callable[..., Any]] = {
     "absolute": mpmath.fabs,
     "expit": lambda x: 1 / (1 + mpmath.exp(-x)),
     "ndtr": mpmath.ncdf,
+    "ndtri": lambda p: mpmath.sqrt(2) * mpmath.erfinv(2 * p - 1),
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
     "mul": lambda x, y: x * y,
@@ -116,6 +118,7 @@ NUMPY: Mapping[str, Callable[..., Any]] = MPMATH | {
     "erf": special.erf,
     "expit": special.expit,
     "ndtr": special.ndtr,
+    "ndtri": special.ndtri,
     "expmix": lambda i, j, a, b: np.vectorize(lambda u, v: float(_moment(i, j, float(u), float(v))))(a, b),
 }
 
@@ -151,6 +154,7 @@ def as_function(expression: sp.Expr) -> Callable[..., Any]:
             "ExpMix": lambda i, j, a, b: _moment(int(i), int(j), a, b),
             "expit": MPMATH["expit"],
             "ndtr": mpmath.ncdf,
+            "ndtri": MPMATH["ndtri"],
             "Max": max,
             "Min": min,
         },

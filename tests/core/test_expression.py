@@ -71,6 +71,7 @@ EXPRESSIONS = {
     "ITE": sp.Piecewise((x, sp.ITE(x < 1, y < 2, y > 3)), (2, True)),
     "expit": nw.expit(x),
     "ndtr": nw.ndtr(x),
+    "ndtri": nw.ndtri(x),
     "ExpMix": nw.ExpMix(0, 1, p * nw.time, k * nw.time),
 }
 

@@ -276,7 +276,7 @@ def test_doses_superpose_with_time_counted_from_each():
 
 @pytest.mark.parametrize("kind", DISTRIBUTIONS)
 def test_every_distribution_has_its_typical_value_at_eta_0_and_undoes_its_link(kind):
-    bounds = {"lower": 1.0, "upper": 5.0} if kind == "logitnormal" else {}
+    bounds = {"lower": 1.0, "upper": 5.0} if kind in ("logitnormal", "probitnormal") else {}
     distribution = DISTRIBUTIONS[kind](2.8, sd=0.3, **bounds)
     np.testing.assert_allclose(pred(bolus(distribution)), by_hand(2.8, 32.0), rtol=1e-12)
     assert float(distribution.inverse(distribution.link(sp.Float(2.8)))) == pytest.approx(2.8, rel=1e-14)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nlmewidgets.core.printers import numpy_kernel
-from nlmewidgets.core.special import ExpMix, expit, expmix, ndtr, pairs, remove_equal_rate_singularities
+from nlmewidgets.core.special import ExpMix, expit, expmix, ndtr, ndtri, pairs, remove_equal_rate_singularities
 from nlmewidgets.core.symbols import dose, time
 from nlmewidgets.core.tape import Level, Tape
 
@@ -107,6 +107,14 @@ def test_expit_and_ndtr_agree_with_mpmath(function, reference):
         slope = sp.diff(function(x), x).subs(x, value).evalf(25)
         assert abs(float(slope) / mpmath.diff(reference, value) - 1) < 1e-9
     assert function(x).is_positive
+
+
+def test_ndtri_is_the_inverse_of_ndtr():
+    for value in (1e-8, 0.2, 0.5, 0.97):
+        wanted = mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(value) - 1)
+        assert abs(float(ndtri(sp.Float(value)).evalf(25)) - wanted) < 1e-13 * (1 + abs(wanted))
+        slope = sp.diff(ndtri(x), x).subs(x, value).evalf(25)
+        assert abs(float(slope) * mpmath.npdf(wanted) - 1) < 1e-12
 
 
 # ------------------------------------------------------------------ the rewriting
