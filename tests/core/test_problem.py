@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,9 @@ def parameters_by_hand(model: nw.Model, theta: Mapping[str, float], eta: Mapping
             values[symbol] = typical * math.exp(s)
         elif isinstance(value, nw.Normal):
             values[symbol] = typical + s
+        elif isinstance(value, nw.ProbitNormal):
+            low, width, normal = value.lower, value.upper - value.lower, NormalDist()
+            values[symbol] = low + width * normal.cdf(normal.inv_cdf((typical - low) / width) + s)
         else:
             low, high = value.lower, value.upper
             odds = (typical - low) / (high - typical) * math.exp(s)
