@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import DataError
-from nlmewidgets.core.table import MISSING
+from nlmewidgets.core.table import MISSING, map_unique, numeric
 
 __all__ = ["DATES", "ITEMS", "Columns", "count", "item_name"]
 
@@ -24,6 +24,8 @@ ITEMS = (
     *("DVID", "OCC", "CENS", "LIMIT", "DATE"),
 )
 """What a column can mean; each has a keyword of the same name in lower case."""
+
+_NEEDED = ("ID", "DV")
 
 SHARED = frozenset({"CMT", "DVID", "OCC"})
 """Items that may be named in covariates= as well: labels that a model may use as a number."""
@@ -46,8 +48,12 @@ class Columns:
         Item → column of the frame.
     notes : list of str
         How ambiguous columns were read.
+    unused : set
+        Columns of an item that a note says are not read.
     units : dict
         Unit by item, covariate or name of an output.
+    asked, absent : set of str
+        Items whose column the user named, and those that the user said are not there.
     wanted : list or None
         The covariates the user named.
     """
@@ -56,6 +62,7 @@ class Columns:
         self.frame = frame
         self.where = where
         self.notes: list[str] = []
+        self.unused: set[Any] = set()
         options = dict(options)
         wanted = options.pop("covariates", None)
         if wanted is not None and not isinstance(wanted, Iterable):
@@ -89,9 +96,13 @@ class Columns:
 
     def _resolve(self, options: dict[str, Any]) -> None:
         self.source: dict[str, Any] = {}
+        self.asked = {key.upper() for key, column in options.items() if column is not None}
+        self.absent = {key.upper() for key, column in options.items() if column is None}
         doubled = self.frame.columns[self.frame.columns.duplicated()]
         if len(doubled):
             raise DataError(f"The column '{doubled[0]}' appears twice; rename one of the two.")
+        # A column named for one item is not looked at for another that the table need not have.
+        named = {column for column in options.values() if column is not None}
         for item in ITEMS:
             key = item.lower()
             if key in options:
@@ -103,7 +114,7 @@ class Columns:
                 self.source[item] = column
                 continue
             names = DATES if item == "DATE" else (item,)
-            found = [c for c in self.frame.columns if item_name(c) in names]
+            found = [c for c in self.frame.columns if item_name(c) in names and (c not in named or item in _NEEDED)]
             if len(found) > 1:
                 raise DataError(f"The columns {found[0]} and {found[1]} are both '{item}'; say which with {key}=.")
             if found:
@@ -111,8 +122,8 @@ class Columns:
         if options:
             known = ", ".join(f"{item.lower()}=" for item in ITEMS)
             raise DataError(f"'{next(iter(options))}=' is not an option; use {known}, covariates=, units=.")
-        for item in ("ID", "DV"):
-            if item not in self.source:
+        for item in _NEEDED:
+            if item not in self.source and item not in self.absent:
                 raise DataError(f"There is no {item} column{self.have()}; name it with {item.lower()}=.")
         used: dict[Any, str] = {}
         for item, column in self.source.items():
@@ -143,7 +154,7 @@ class Columns:
             what = {"m": "durations", "M": "dates", "c": "complex numbers"}[values.dtype.kind]
             raise DataError(f"{column} holds {what}; write {wanted}.")
         if not pd.api.types.is_numeric_dtype(values):
-            converted = pd.to_numeric(values, errors="coerce")
+            converted = numeric(values)
             bad = np.flatnonzero((converted.isna() & values.notna()).to_numpy())
             if bad.size:
                 text = str(values.iloc[bad[0]])
@@ -185,10 +196,10 @@ class Columns:
             return pd.Series(np.full(len(self.frame), default, dtype=np.int64))
         values = self.frame[self.source[item]]
         if not pd.api.types.is_numeric_dtype(values):
-            converted = pd.to_numeric(values, errors="coerce")
+            converted = numeric(values)
             if (converted.isna() & values.notna()).any():
-                text = [("" if v is None or v != v else f"{v:g}" if isinstance(v, Real) else str(v)) for v in values]
-                return pd.Series(text, dtype=object)
+                words = map_unique(values, lambda v: f"{v:g}" if isinstance(v, Real) else str(v))
+                return words.where(words.notna(), "")
         values = np.where(np.isnan(n := self.to_numbers(self.source[item], "a number or a name")), default, n)
         whole = bool((values == np.floor(values)).all())
         return pd.Series(values.astype(np.int64) if whole else values)
@@ -227,7 +238,11 @@ def _without_missing_words(column: pd.Series) -> pd.Series:
         column = column.astype(object)
     if pd.api.types.is_numeric_dtype(column) or column.dtype.kind in "mM":
         return column
-    clean = [v.strip() if isinstance(v, str) else v for v in column.tolist()]
-    return pd.Series(
-        [None if isinstance(v, str) and v in MISSING else v for v in clean], index=column.index, dtype=object
-    )
+    try:
+        words = map_unique(column, lambda v: v.strip() if isinstance(v, str) else v)
+    except TypeError:
+        kinds = {type(v).__name__ for v in column}
+        raise DataError(
+            f"The column {column.name} holds values of type {', '.join(sorted(kinds))}; write numbers or text."
+        ) from None
+    return words.mask(words.isin(list(MISSING)), None)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.table import map_unique, numeric
 
 __all__ = ["CovariateColumns"]
 
@@ -50,16 +51,16 @@ class CovariateColumns:
             values = values.astype(str).where(values.notna(), None)
         if values.dtype.kind == "c":
             return self._leave_out(name, "holds complex numbers")
-        numeric = pd.to_numeric(values, errors="coerce")
-        is_text = (numeric.isna() & values.notna()).to_numpy()
+        number = numeric(values)
+        is_text = (number.isna() & values.notna()).to_numpy()
         if is_text.any():
             if not is_text[values.notna().to_numpy()].all():
                 i = int(np.flatnonzero(is_text)[0])
                 self.notes.append(
                     f"{name} is read as text: {str(values.iloc[i])!r} at {self.where(i)} is not a number."
                 )
-            return self._filled(name, values.where(values.isna(), values.map(str)).astype(object))
-        column = pd.Series(numeric.to_numpy(dtype=float, na_value=np.nan))
+            return self._filled(name, map_unique(values, str))
+        column = pd.Series(number.to_numpy(dtype=float, na_value=np.nan))
         infinite = np.flatnonzero(np.isinf(column.to_numpy()))
         if infinite.size:
             return self._leave_out(name, f"is infinite at {self.where(int(infinite[0]))}")

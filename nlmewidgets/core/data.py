@@ -212,7 +212,13 @@ class Data:
         """SHA-256 of everything an objective can depend on."""
         digest = hashlib.sha256()
         for name in dict.fromkeys((*RECORD_COLUMNS, *self.covariates)):
-            digest.update(f"{name}:{self.records[name].tolist()!r};".encode())
+            values = self.records[name].to_numpy()
+            digest.update(f"{name}:{values.dtype.kind}:".encode())
+            if values.dtype.kind in "if":
+                values = np.where(np.isnan(values), np.nan, values) if values.dtype.kind == "f" else values
+                digest.update(values.astype(f"<{values.dtype.kind}8").tobytes())
+            else:
+                digest.update(repr(values.tolist()).encode())
         return digest.hexdigest()
 
     # --------------------------------------------------------------- covariates

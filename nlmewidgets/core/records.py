@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 
 from nlmewidgets.core.arrays import Array, Ints
+from nlmewidgets.core.clock import read_times
 from nlmewidgets.core.columns import DATES, ITEMS, SHARED, Columns, count, item_name
 from nlmewidgets.core.covariates import CovariateColumns
 from nlmewidgets.core.dosing import Codes, Flags, check_dosing, read_dosing, steady_infusions
 from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.suspicion import suspicions
+from nlmewidgets.core.table import map_unique
 
 __all__ = ["RECORD_COLUMNS", "Reader"]
 
@@ -43,7 +46,7 @@ class Reader:
             raise DataError("The table has a header but no records; it needs one line per record.")
         out = pd.DataFrame({"ID": self._ids()})
         dv, amt = columns.numbers("DV"), columns.numbers("AMT")
-        out["TIME"] = self._times()
+        out["TIME"] = read_times(columns, pd.factorize(out["ID"])[0])
         dosing = read_dosing(columns)
         negative = np.flatnonzero(np.nan_to_num(amt) < 0)
         if negative.size:
@@ -68,14 +71,18 @@ class Reader:
         elif both.any():
             out = self._split_both(out, both, dv)
         out = self._sort_subjects(out)
-        self._check_times(out)
+        out = self._check_times(self._start_occasions(out))
         if not ((out["MDV"] == 0) & (out["EVID"] == 0)).any():
             raise DataError("There is no observation: every record is a dose or has no DV; check EVID, MDV and DV.")
+        self.notes.extend(suspicions(out, columns))
         return out.drop(columns="_row"), covariates
 
     # ------------------------------------------------------------ who and when
 
     def _ids(self) -> pd.Series:
+        if "ID" not in self.columns:
+            self.notes.append("There is no ID: all records are of one subject.")
+            return pd.Series(np.ones(len(self.columns), dtype=np.int64))
         column = self.columns.source["ID"]
         values = self.columns.frame[column]
         missing = np.flatnonzero(values.isna().to_numpy())
@@ -85,22 +92,9 @@ class Reader:
             return pd.Series(self.columns.to_numbers(column, "a name or number").astype("int64"))
         if pd.api.types.is_integer_dtype(values):
             return values.astype("int64")
-        labels = values.tolist()
-        if all(isinstance(label, Real) for label in labels):
-            return pd.Series(pd.to_numeric(labels))
-        return pd.Series(list(map(str, labels)), dtype=object)
-
-    def _times(self) -> Array:
-        if "TIME" not in self.columns:
-            self.notes.append("There is no TIME column: TIME is 0 for every record.")
-            return np.zeros(len(self.columns))
-        times = self.columns.numbers("TIME", "hours, days or any other number (dates and clock times are not read)")
-        missing = np.flatnonzero(np.isnan(times))
-        if missing.size:
-            raise DataError(
-                f"{self.columns.name('TIME')} is missing at {self.where(int(missing[0]))}; every record needs a time."
-            )
-        return times
+        if all(isinstance(label, Real) for label in values.unique()):
+            return pd.Series(pd.to_numeric(values.to_numpy()))
+        return map_unique(values, str)
 
     # -------------------------------------------------------------- what happens
 
@@ -109,15 +103,17 @@ class Reader:
     ) -> tuple[Codes, Codes, Flags]:
         """Return EVID, MDV, and which records are a dose and an observation."""
         columns = self.columns
+        if "EVID" not in columns:
+            steady = steady & (np.nan_to_num(dv) == 0)  # else its rate is a column that is filled on every record
         given = (np.nan_to_num(amt) != 0) | steady
-        seen = ~np.isnan(dv)
+        seen = ~np.isnan(dv) if "DV" in columns else np.ones(len(dv), dtype=bool)
         both = np.zeros(len(dv), dtype=bool)
         mdv = columns.codes("MDV", "0 (measured) or 1 (missing DV)", lambda v: np.isin(v, (0, 1)))
         self._nlme_layout = False
         if "EVID" in columns:
             evid = self._event_codes(compartment)
             self._check_amounts(evid, given, amt)
-            unread = (evid != 0) & seen & (dv != 0)
+            unread = (evid != 0) & seen & (np.nan_to_num(dv) != 0)
             if unread.any():
                 self.notes.append(
                     f"{columns.name('DV')} is not read on {count(unread, 'record')} with {columns.name('EVID')} other "
@@ -128,10 +124,12 @@ class Reader:
             self._nlme_layout = True
         else:
             evid = given.astype(np.int64)
-            both = given & seen & (mdv == 0)
+            both = given & seen & (mdv == 0) & ("DV" in columns)
             if both.any() and (dv[both] == 0).all():
                 self.notes.append(f"{columns.name('DV')} is 0 on every dose record: read as no measurement.")
                 both = np.zeros_like(both)
+        if "DV" not in columns:
+            self.notes.append("There is no DV: the records that are no doses are predicted, not fitted.")
         absent = (evid == 0) & (mdv == 0) & ~seen
         if absent.any():
             self.notes.append(f"{count(absent, 'record')} without {columns.name('DV')}: predicted, not fitted.")
@@ -286,7 +284,7 @@ class Reader:
         if columns.wanted is None:
             names = []
             for column in columns.frame.columns:
-                if column in used:
+                if column in used or column in columns.unused:
                     continue
                 item = "DATE" if item_name(column) in DATES else item_name(column)
                 if item in ITEMS or item == "_ROW":
@@ -340,16 +338,39 @@ class Reader:
             out = out.iloc[np.argsort(codes, kind="stable")].reset_index(drop=True)
         return out
 
-    def _check_times(self, out: pd.DataFrame) -> None:
+    def _start_occasions(self, out: pd.DataFrame) -> pd.DataFrame:
+        """Put a reset where TIME starts again with another OCC."""
+        if "OCC" not in self.columns:
+            return out
+        occasion: Ints = pd.factorize(out["OCC"])[0]
+        again = np.append(False, _goes_back(out) & (np.diff(occasion) != 0))
+        if not again.any():
+            return out
+        row = int(out["_row"].iloc[np.flatnonzero(again)[0]])
+        self.notes.append(
+            f"{self.columns.name('TIME')} starts again with another {self.columns.name('OCC')} in "
+            f"{count(again, 'place')} (first: {self.where(row)}): read as a reset (EVID 3) there."
+        )
+        reset = out[again].assign(EVID=3, MDV=1, DV=np.nan, CENS=0, **_NEITHER)
+        order = np.concatenate((np.flatnonzero(again) - 0.5, np.arange(len(out))))
+        return pd.concat([reset, out]).iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
+
+    def _check_times(self, out: pd.DataFrame) -> pd.DataFrame:
         times = out["TIME"].to_numpy()
-        codes: Ints = pd.factorize(out["ID"])[0]
-        reset = out["EVID"].to_numpy() >= 3
-        back = np.flatnonzero((np.diff(times) < 0) & (np.diff(codes) == 0) & ~reset[1:])
+        back = np.flatnonzero(_goes_back(out))
         if back.size:
             i = int(back[0]) + 1
             where = self.where(int(out["_row"].iloc[i]))
             raise DataError(
                 f"{self.columns.name('TIME')} goes back from {times[i - 1]:g} to {times[i]:g} for subject "
-                f"{out['ID'].iloc[i]} at {where}; sort each subject's records by time, or give a second occasion an ID "
-                "of its own."
+                f"{out['ID'].iloc[i]} at {where}; sort each subject's records by time, or mark a new start with EVID 3 "
+                "(reset) or another OCC."
             )
+        return out
+
+
+def _goes_back(out: pd.DataFrame) -> Flags:
+    """Return for each record but the first whether TIME goes back there without a reset."""
+    subject: Ints = pd.factorize(out["ID"])[0]
+    reset = out["EVID"].to_numpy() >= 3
+    return (np.diff(out["TIME"].to_numpy()) < 0) & (np.diff(subject) == 0) & ~reset[1:]

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nlmewidgets.core.errors import DataError
 
-__all__ = ["MISSING", "read_table"]
+__all__ = ["MISSING", "map_unique", "numeric", "read_table"]
 
 MISSING = frozenset({"", ".", "NA", "N/A", "#N/A", "NaN", "nan"})
 """Words for a missing value; any other text is text."""
 
 _SPACES = {" ", r"\s+"}
+_TO_THE_LAST_DIGIT: dict[str, Any] = (
+    {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
+)
+"""Newer pandas reads numbers exactly without being asked."""
+
+_CONTROLS = (np.arange(256) < 32) & ~np.isin(np.arange(256), list(b"\t\n\r"))
+"""Bytes that no plain text has."""
+
 _OTHER_SEPARATORS = {";": ";", "\t": "\\t", "|": "|", ",": ","}
 
 
-def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, list[int], list[str]]:
+def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, Sequence[int] | NDArray[np.intp], list[str]]:
     r"""Read a file with a header line.
 
     Parameters
@@ -32,7 +44,7 @@ def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, list[int], list[str]
     -------
     table : DataFrame
         Columns of numbers where every field is one, of text elsewhere.
-    rows : list of int
+    rows : sequence of int
         The file's line of each record; the header is usually line 1.
     notes : list of str
 
@@ -42,6 +54,9 @@ def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, list[int], list[str]
         Naming the row, and what is wrong there.
     """
     text = _text(file)
+    regular = _read_regular(text, sep, file.name)
+    if regular is not None:
+        return (*regular, [])
     header: list[str] | None = None
     records: list[list[str]] = []
     rows: list[int] = []
@@ -70,15 +85,84 @@ def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, list[int], list[str]
     notes = []
     if blank:
         notes.append(f"{len(blank)} empty row{'s were' if len(blank) > 1 else ' was'} skipped (first: row {blank[0]}).")
-    columns = [_column([record[k] for record in records]) for k in range(len(header))]
+    columns = [_column(pd.Series([record[k] for record in records], dtype=object)) for k in range(len(header))]
     table = pd.concat(columns, axis=1) if records else pd.DataFrame(columns=range(len(header)))
     table.columns = pd.Index(header, dtype=object)
     return table, rows, notes
 
 
+def _read_regular(text: str, sep: str, name: str) -> tuple[pd.DataFrame, NDArray[np.intp]] | None:
+    """Read a file whose lines all have as many fields as the header; None if that is not plain to see.
+
+    This is the fast way for large files.  Whatever is unusual is left to the exact reader, which
+    finds its place and its sentence.
+    """
+    spaces = sep in _SPACES
+    line, _, body = text.partition("\n")
+    if not (body.strip() and line.strip()) or (not spaces and (len(sep) != 1 or not sep.isascii() or sep in '"\r\n')):
+        return None
+    if spaces and not text.isascii():
+        return None
+    data = np.frombuffer(text.encode() if text.endswith("\n") else text.encode() + b"\n", dtype=np.uint8)
+    fields = _fields_per_line(data, None if spaces else ord(sep))
+    if fields is None or (fields != fields[0]).any() or fields[0] == 1:
+        return None
+    header = next(iter(_lines(line.rstrip("\r"), sep, name)))[1]
+    while header and not header[-1]:
+        header.pop()
+    if "" in header or all(map(_is_number, header)):
+        return None
+    options = {"sep": r"\s+", "quoting": csv.QUOTE_NONE} if spaces else {"sep": sep, "skipinitialspace": True}
+    common = {"header": None, "na_values": list(MISSING), "keep_default_na": False, "low_memory": False, **options}
+    try:
+        table = pd.read_csv(io.StringIO(body), **_TO_THE_LAST_DIGIT, **common)
+    except (pd.errors.ParserError, OverflowError, ValueError):
+        return None
+    if table.shape != (len(fields) - 1, fields[0]) or table.isna().all(axis=1).any():
+        return None
+    if not table.iloc[:, len(header) :].isna().all(axis=None):
+        return None
+    table = table.iloc[:, : len(header)]
+    odd = [c for c in table if table[c].dtype not in (np.dtype("float64"), np.dtype("int64"))]
+    if odd:
+        # Text, words that pandas takes for truth values, numbers too large for it: by our own rules.
+        table[odd] = pd.read_csv(io.StringIO(body), usecols=odd, dtype=str, **common | {"na_filter": False})
+        table = pd.concat([_column(table[c]) if c in odd else table[c] for c in table], axis=1)
+    table.columns = pd.Index(header, dtype=object)
+    return table, np.arange(2, len(table) + 2)
+
+
+def _fields_per_line(data: NDArray[np.uint8], sep: int | None) -> NDArray[np.intp] | None:
+    """Return the number of fields of each line, None where quotes or line ends are unusual."""
+    newline = data == ord("\n")
+    ends = np.flatnonzero(newline)
+    follows = np.append(data[1:], np.uint8(ord("\n")))
+    if ((data == ord("\r")) & (follows != ord("\n"))).any() or _CONTROLS[data].any():
+        return None
+    if sep is None:
+        blank = (data == 32) | (data == 9) | (data == 13) | newline
+        marks = np.flatnonzero(~blank & np.append(True, blank[:-1]))
+        return np.diff(np.searchsorted(marks, ends), prepend=0)
+    marks = np.flatnonzero(data == sep)
+    quotes = np.flatnonzero(data == ord('"'))
+    if quotes.size:
+        opening, closing = quotes[::2], quotes[1::2]
+        if quotes.size % 2:
+            return None
+        plain = np.array([sep, *b'\r\n "'], dtype=np.uint8)
+        before = data[opening[opening > 0] - 1]
+        if not (np.isin(before, plain).all() and np.isin(follows[closing], plain).all()):
+            return None
+        # A mark or a line's end is inside quotes where an odd number of quotes came before it.
+        if (np.searchsorted(quotes, ends) % 2).any():
+            return None
+        marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
+    return np.diff(np.searchsorted(marks, ends), prepend=0) + 1
+
+
 def _text(file: Path) -> str:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"There is no file '{file}'; check the path (the working directory is searched).") from None
     except OSError as error:
@@ -134,14 +218,34 @@ def _is_number(field: str) -> bool:
     return "_" not in field
 
 
-def _column(fields: list[str]) -> pd.Series:
+def _column(fields: pd.Series) -> pd.Series:
     """Return numbers if every field is one (to the last digit, as Python reads it), else text."""
-    values = [None if field in MISSING else field for field in fields]
+    codes, unique = pd.factorize(fields)
+    words = [field.strip() for field in unique]
+    values = [None if word in MISSING else word for word in words]
     present = [v for v in values if v is not None]
     if not present:
-        return pd.Series([float("nan")] * len(values))
-    if not all(map(_is_number, present)):
-        return pd.Series(values, dtype=object)
-    if len(present) == len(values) and all(v.lstrip("+-").isdecimal() and len(v) < 19 for v in present):
-        return pd.Series([int(v) for v in present], dtype="int64")
-    return pd.Series([float("nan") if v is None else float(v) for v in values], dtype="float64")
+        found = pd.Series([float("nan")] * len(values), dtype="float64")
+    elif not all(map(_is_number, present)):
+        found = pd.Series(values, dtype=object)
+    elif len(present) == len(values) and all(v.lstrip("+-").isdecimal() and len(v) < 19 for v in present):
+        found = pd.Series([int(v) for v in present], dtype="int64")
+    else:
+        found = pd.Series([float("nan") if v is None else float(v) for v in values], dtype="float64")
+    return found.take(codes).reset_index(drop=True)
+
+
+def map_unique(values: pd.Series, function: Callable[[Any], Any]) -> pd.Series:
+    """Return a function of each value, called once for each that is different; None stays None."""
+    codes, unique = pd.factorize(values)
+    found = np.array([*map(function, unique.tolist()), None], dtype=object)  # a missing value has the code -1
+    return pd.Series(found[codes], index=values.index, dtype=object)
+
+
+def numeric(values: pd.Series) -> pd.Series:
+    """Return numbers, NaN where a value is none (or missing)."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values
+    codes, unique = pd.factorize(values)
+    found = pd.to_numeric(pd.Series(unique, dtype=object), errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    return pd.Series(np.append(found, np.nan)[codes], index=values.index)

@@ -121,23 +121,59 @@ FILES: dict[str, tuple[str, dict[str, Any], str]] = {
         {},
         "TIME is missing at row 3 of 'd.csv'; every record needs a time.",
     ),
-    "a clock time": (
-        "ID,TIME,DV\n1,0,2\n1,10:30,2\n",
+    "text among clock times": (
+        "ID,TIME,DV\n1,8:30,2\n1,noon,2\n",
         {},
-        "TIME='10:30' at row 3 of 'd.csv' is not a number; write hours, days or any other number (dates and clock "
-        "times are not read).",
+        "TIME='noon' at row 3 of 'd.csv' is no clock time (write 8:30) or number, as others are.",
+    ),
+    "a clock time that is none": (
+        "ID,TIME,DV\n1,8:30,2\n1,9:75,2\n",
+        {},
+        "TIME='9:75' at row 3 of 'd.csv' is no clock time (write 8:30) or number, as others are.",
+    ),
+    "clock times past midnight": (
+        "ID,TIME,DV\n1,23:30,2\n1,0:30,2\n",
+        {},
+        "TIME goes back from 0 to -23 for subject 1 at row 3 of 'd.csv'; sort each subject's records by time, or mark "
+        "a new start with EVID 3 (reset) or another OCC.",
+    ),
+    "a date that does not exist": (
+        "ID,TIME,DV\n1,2023-02-28 08:30,2\n1,2023-02-29 08:30,2\n",
+        {},
+        "TIME='2023-02-29 08:30' at row 3 of 'd.csv' is no date (write 2020-01-31 08:30), as others are.",
+    ),
+    "a clock time among dates": (
+        "ID,TIME,DV\n1,2023-02-28 08:30,2\n1,9:30,2\n",
+        {},
+        "TIME='9:30' at row 3 of 'd.csv' is no date (write 2020-01-31 08:30), as others are.",
+    ),
+    "days first in DATE": (
+        "ID,DATE,TIME,DV\n1,31/01/2023,8:30,2\n",
+        {},
+        "DATE='31/01/2023' at row 2 of 'd.csv' is no date (month/day/year, or year-month-day as 2020-01-31); correct "
+        "it, name the column DAT1 (day first), or pass date=None.",
+    ),
+    "a missing date": (
+        "ID,DATE,TIME,DV\n1,2023-01-31,8:30,2\n1,.,9:30,2\n",
+        {},
+        "DATE is missing at row 3 of 'd.csv'; every record needs a time.",
+    ),
+    "a date beside hours since the first dose": (
+        "ID,day,TIME,DV\n1,2023-01-31,0,2\n1,2023-02-01,30,2\n",
+        {"date": "day"},
+        "TIME=30 at row 3 of 'd.csv' is no time of day; with day write 0 to 24 hours.",
     ),
     "TIME goes back": (
         "ID,TIME,DV\n1,0,2\n1,5,2\n1,3,1\n",
         {},
-        "TIME goes back from 5 to 3 for subject 1 at row 4 of 'd.csv'; sort each subject's records by time, or give a "
-        "second occasion an ID of its own.",
+        "TIME goes back from 5 to 3 for subject 1 at row 4 of 'd.csv'; sort each subject's records by time, or mark "
+        "a new start with EVID 3 (reset) or another OCC.",
     ),
     "TIME goes back among scattered records": (
         "ID,hour,DV\n1,5,2\n2,0,2\n1,3,1\n",
         {"time": "hour"},
-        "hour goes back from 5 to 3 for subject 1 at row 4 of 'd.csv'; sort each subject's records by time, or give a "
-        "second occasion an ID of its own.",
+        "hour goes back from 5 to 3 for subject 1 at row 4 of 'd.csv'; sort each subject's records by time, or mark "
+        "a new start with EVID 3 (reset) or another OCC.",
     ),
     "text for a number": (
         "ID,TIME,DV\n1,0,2\n1,1,high\n",
@@ -164,8 +200,8 @@ FILES: dict[str, tuple[str, dict[str, Any], str]] = {
     "an infinite time": (
         "ID,TIME,DV\n1,inf,2\n",
         {},
-        "TIME is infinite at row 2 of 'd.csv'; write hours, days or any other number (dates and clock times are not "
-        "read).",
+        "TIME is infinite at row 2 of 'd.csv'; write hours, days or any other number, a clock time (8:30) or a date "
+        "(2020-01-31 08:30).",
     ),
     # --------------------------------------------------------------- doses
     "a dose without AMT": (
@@ -345,13 +381,14 @@ FRAMES: dict[str, tuple[Any, str]] = {
         frame(DV=[1.0, "x", 3.0]),
         "DV='x' at the row with index 'b' is not a number; write a number, or '.' where it is missing.",
     ),
-    "dates": (
-        frame(TIME=pd.to_datetime(["2020-01-01"] * 3)),
-        "TIME holds dates; write hours, days or any other number (dates and clock times are not read).",
-    ),
     "durations": (
         frame(TIME=pd.to_timedelta([0, 1, 2], unit="h")),
-        "TIME holds durations; write hours, days or any other number (dates and clock times are not read).",
+        "TIME holds durations; write hours, days or any other number, a clock time (8:30) or a date (2020-01-31 "
+        "08:30).",
+    ),
+    "lists": (
+        frame(DV=[[1.0], [2.0], [3.0]]),
+        "The column DV holds values of type list; write numbers or text.",
     ),
     "complex numbers": (
         frame(DV=[1j, 2, 3]),

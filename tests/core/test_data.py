@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nlmewidgets as nw
+from nlmewidgets.core.records import RECORD_COLUMNS
 
 
 def frame(text: str) -> pd.DataFrame:
@@ -193,6 +194,115 @@ def test_an_occasion_or_output_may_be_a_covariate_too():
     assert data.covariates == ("DVID", "OCC")
     assert data.numeric_covariate("OCC").tolist() == [1, 2]
     assert data.dvid.tolist() == [1, 2]
+
+
+# ---------------------------------------------------------------- how doses are given
+
+WHOLE = """
+ID TIME DV  AMT EVID MDV CMT RATE ADDL II SS DVID OCC CENS LIMIT
+1  0    .   100 1    1   1   0    3    12 1  1    1   0    .
+1  2    5   0   0    0   2   0    0    0  0  1    1   0    .
+1  40   .   50  1    1   2   25   0    0  0  1    2   0    .
+1  41   .   60  1    1   2   -1   0    0  0  1    2   0    .
+1  42   .   70  4    1   1   -2   0    6  2  1    2   0    .
+1  43   0.1 0   0    0   2   0    0    0  0  2    2   1    0.01
+1  44   .   0   3    1   0   0    0    0  0  1    2   0    .
+1  44   9   0   0    0   2   0    0    0  0  2    2   -1   .
+1  45   .   0   2    1   2   0    0    0  0  1    2   0    .
+1  46   .   0   1    1   2   10   0    0  1  1    2   0    .
+"""
+
+
+def test_every_item_of_nonmem_is_read():
+    data = read(WHOLE)
+    table = frame(WHOLE)
+    assert list(data.records) == list(RECORD_COLUMNS)
+    for column in ("TIME", "EVID", "CMT", "RATE", "ADDL", "II", "SS", "MDV", "DVID", "OCC", "CENS", "LIMIT", "DV"):
+        np.testing.assert_array_equal(data.records[column].to_numpy(), table[column].to_numpy(), err_msg=column)
+    assert data.dosed.nonzero()[0].tolist() == [0, 2, 3, 4, 9]
+    assert data.reset.nonzero()[0].tolist() == [4, 6]
+    assert (data.dvid.tolist(), data.occ.tolist(), data.cens.tolist()) == ([1, 2, 2], [1, 2, 2], [0, 1, -1])
+    np.testing.assert_array_equal(data.limit, [np.nan, 0.01, np.nan])
+    assert data.notes == ()
+
+
+def test_every_item_may_have_another_name():
+    table = frame(WHOLE).rename(columns=lambda c: f"my {c}")
+    data = nw.Data.from_frame(table, **{c.lower(): f"my {c}" for c in frame(WHOLE)})
+    pd.testing.assert_frame_equal(data.records, read(WHOLE).records)
+
+
+def test_items_that_are_not_there_have_their_neutral_value():
+    (row,) = read("ID DV\n1 3").records.itertuples(index=False)
+    assert row._asdict() | {"LIMIT": None} == {
+        **{"ID": 1, "TIME": 0, "EVID": 0, "AMT": 0, "CMT": 0, "RATE": 0, "ADDL": 0, "II": 0, "SS": 0, "MDV": 0},
+        **{"DV": 3, "CENS": 0, "LIMIT": None, "DVID": 1, "OCC": 1},
+    }
+
+
+def test_a_steady_infusion_is_a_dose_without_an_amount_with_or_without_evid():
+    for evid in ("", " EVID"):
+        one, zero = (f" {k}" if evid else "" for k in (1, 0))
+        data = read(f"ID TIME AMT RATE SS DV{evid}\n1 0 0 10 1 .{one}\n1 1 0 0 0 5{zero}")
+        assert data.dosed.tolist() == [True, False]
+        assert data.notes == ()
+
+
+def test_names_of_compartments_and_outputs_are_kept():
+    data = read("ID TIME AMT DV CMT DVID\n1 0 100 . depot .\n1 1 0 5 . cp\n1 1 0 50 . pca")
+    assert data.records["CMT"].tolist() == ["depot", "", ""]
+    assert data.records["DVID"].tolist() == ["", "cp", "pca"]
+    assert data.dvid.tolist() == ["cp", "pca"]
+
+
+def test_what_is_said_of_doses_on_other_records_is_noted_not_read():
+    data = read("ID TIME AMT DV RATE ADDL II SS\n1 0 100 . 50 2 12 1\n1 1 0 5 50 2 12 1")
+    assert (data.records.loc[1, ["RATE", "ADDL", "II", "SS"]] == 0).all()
+    assert data.notes == tuple(
+        f"{item} is not read on 1 record without a dose (first: the row with index 1)."
+        for item in ("RATE", "ADDL", "II", "SS")
+    )
+
+
+def test_an_interval_without_further_doses_is_noted_not_read():
+    data = read("ID TIME AMT DV II\n1 0 100 . 12\n1 1 0 5 0")
+    assert data.records["II"].tolist() == [0, 0]
+    assert data.notes == (
+        "II is not read on 1 record with a dose without ADDL and SS: it has no effect (first: the row with index 0).",
+    )
+
+
+def test_rxodes_coding_says_the_compartment():
+    data = read("ID TIME AMT DV EVID\n1 0 100 . 101\n1 1 100 . 201\n1 2 0 2 0")
+    assert data.records["CMT"].tolist() == [1, 2, 0]
+    assert data.notes == ("EVID=101 and EVID=201 are read as a dose (RxODE's coding).",)
+
+
+def test_time_may_start_again_after_a_reset_or_with_an_occasion():
+    data = read("ID TIME AMT DV EVID\n1 0 100 . 1\n1 5 0 5 0\n1 0 100 . 4\n1 2 0 6 0")
+    assert data.records["TIME"].tolist() == [0, 5, 0, 2]
+    assert data.notes == ()
+    data = read("ID TIME AMT DV OCC\n1 0 100 . 1\n1 5 0 5 1\n1 0 100 . 2\n1 2 0 6 2")
+    assert data.records["EVID"].tolist() == [1, 0, 3, 1, 0]
+    assert data.records["OCC"].tolist() == [1, 1, 2, 2, 2]
+    assert data.notes == (
+        "TIME starts again with another OCC in 1 place (first: the row with index 2): read as a reset (EVID 3) there.",
+    )
+
+
+def test_data_without_measurements_or_subjects_are_for_predictions():
+    data = read("TIME AMT\n0 100\n1 0\n2 0", id=None, dv=None)
+    assert (data.n_subjects, data.n_obs, int(data.dosed.sum())) == (1, 2, 1)
+    assert data.notes == (
+        "There is no ID: all records are of one subject.",
+        "There is no DV: the records that are no doses are predicted, not fitted.",
+    )
+
+
+def test_a_missing_occasion_is_carried_forward():
+    data = read("ID TIME DV OCC\n1 0 1 1\n1 1 2 .\n1 2 3 2\n1 3 4 .")
+    assert data.records["OCC"].tolist() == [1, 1, 2, 2]
+    assert data.notes == ("Missing values of OCC are the subject's previous (else next) value.",)
 
 
 # ---------------------------------------------------------------------- covariates
@@ -423,6 +533,41 @@ def test_on_grid_gives_an_interval_the_covariates_of_the_record_that_ends_it():
     assert grid.records["SEX"].tolist() == ["F"] * 6 + ["M"] * 6
 
 
+def test_on_grid_keeps_every_event_and_carries_the_occasion():
+    data = read(WHOLE)
+    grid = data.on_grid(times=[1.0, 41.5, 44.0, 50.0], dvid=2)
+    events, kept = data.records[data.records["EVID"] != 0], grid.records[grid.records["EVID"] != 0]
+    pd.testing.assert_frame_equal(kept.reset_index(drop=True), events.reset_index(drop=True))
+    assert grid.time.tolist() == [1, 41.5, 44, 50]
+    assert grid.occ.tolist() == [1, 2, 2, 2]
+    assert grid.dvid.tolist() == [2, 2, 2, 2]
+    assert not grid.cens.any()
+    after = grid.records["TIME"].to_numpy()[np.flatnonzero(grid.reset)[-1]]
+    assert after == 44  # the reset at a time of the grid comes before it
+    assert np.flatnonzero(grid.reset)[-1] < np.flatnonzero(grid.observed)[2]
+
+
+def test_on_grid_observes_each_output_at_each_time():
+    data = read("ID TIME DV DVID\n1 0 1 cp\n1 1 2 pca\n2 0 1 pca")
+    grid = data.on_grid(times=[0, 1])
+    assert list(zip(grid.subject, grid.time, grid.dvid, strict=True)) == [
+        (s, t, o) for s in (0, 1) for t in (0, 1) for o in ("cp", "pca")
+    ]
+    assert data.on_grid(times=[0, 1], dvid="pca").dvid.tolist() == ["pca"] * 4
+    with pytest.raises(nw.DataError) as error:
+        data.on_grid(dvid=2)
+    assert str(error.value) == "dvid=2 names no output that was observed (DVID: cp, pca)."
+
+
+def test_on_grid_is_on_the_first_stretch_where_time_starts_again():
+    data = read("ID TIME AMT DV EVID WT\n1 0 9 . 1 1\n1 5 0 5 0 2\n1 0 8 . 4 3\n1 2 0 6 0 4\n2 0 7 . 1 5\n2 1 0 1 0 5")
+    grid = data.on_grid(times=[0, 3, 9])
+    assert list(zip(grid.records["TIME"], grid.records["EVID"], grid.records["WT"], strict=True)) == [
+        *((0, 1, 1), (0, 0, 1), (3, 0, 2), (9, 0, 2), (0, 4, 3)),
+        *((0, 1, 5), (0, 0, 5), (3, 0, 5), (9, 0, 5)),
+    ]
+
+
 def test_a_curve_over_the_grid_passes_through_the_predictions(oral_model):
     data = nw.datasets.load("theophylline")
     model = oral_model(CL=nw.LogNormal(2.8, sd=0.3, effect=nw.theta("b", 0.75) * nw.covariate("WT") / 100))
@@ -480,6 +625,7 @@ COLUMNS = {
     "wang2007_error_models": {},
     "wang2007_prop_focei_nonmem_table": {},
     "bauer_blq_M3_laplace_imp": {"dv": "CONC"},
+    "warfarin_pkpd_turnover_ode": {},
 }
 
 
@@ -489,6 +635,23 @@ def test_reference_data_have_the_subjects_and_observations_their_source_states(s
     stated = json.loads((folder / "expected.json").read_text(encoding="utf-8"))["data"]
     data = nw.Data.read_csv(folder / "data.csv", **COLUMNS[case])
     assert (data.n_subjects, data.n_obs) == (stated["n_subjects"], stated["n_obs"])
+
+
+@pytest.mark.parametrize(
+    ("case", "columns"),
+    [
+        ("nmtest_dosing_events", {"dv": "cp"}),
+        ("nmtest_timevarying_covariate", {"dv": "CP_nm"}),
+        ("warfarin_fisher_information_FO", {"id": None, "dv": None}),
+    ],
+)
+def test_reference_data_keep_every_record_and_every_item(shared, case, columns):
+    table = pd.read_csv(shared / "reference" / case / "data.csv")
+    data = nw.Data.read_csv(shared / "reference" / case / "data.csv", **columns)
+    assert len(data) == len(table)
+    for column in table:
+        if column.upper() in ("ID", "TIME", "AMT", "EVID", "CMT", "RATE", "ADDL", "II", "SS"):
+            np.testing.assert_array_equal(data.records[column.upper()], table[column], err_msg=column)
 
 
 REAL = {
@@ -504,6 +667,11 @@ REAL = {
     "ChickWeight.csv": ({"id": "Chick", "dv": "weight"}, 50, 578),
     "CO2.csv": ({"id": "Plant", "time": "conc", "dv": "uptake"}, 12, 84),
     "Dialyzer.csv": ({"id": "Subject", "time": "pressure", "dv": "rate"}, 20, 140),
+    "Remifentanil.csv": ({"dv": "conc"}, 65, 1992),
+    "Tetracycline1.csv": ({"id": "Subject", "dv": "conc", "occ": "Formulation"}, 5, 40),
+    "check-only/emax_pd1.csv": ({"id": "subject", "dv": "response", "time": None}, 100, 300),
+    "check-only/mavoglurant.csv": ({}, 120, 2427),
+    "check-only/warfarin.csv": ({}, 32, 483),
 }
 
 
