@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from nlmewidgets.core.simplex import expsimplex, multi_indices
 from nlmewidgets.core.special import expmix, pairs
 from nlmewidgets.core.tape import ZERO, Index, Level, Tape
 
@@ -23,7 +24,8 @@ _NUMPY = """
     greater greater_equal less less_equal equal not_equal logical_and logical_or logical_not
 """
 _NAMESPACE: dict[str, Any] = {name: getattr(np, name) for name in _NUMPY.split()}
-_NAMESPACE |= {name: getattr(special, name) for name in ("erf", "expit", "ndtr", "ndtri")} | {"expmix": expmix}
+_NAMESPACE |= {name: getattr(special, name) for name in ("erf", "expit", "ndtr", "ndtri")}
+_NAMESPACE |= {"expmix": expmix, "expsimplex": expsimplex}
 
 Kernel = Callable[..., tuple[Any, ...]]
 
@@ -77,10 +79,16 @@ def numpy_kernel(tape: Tape, packs: Sequence[Pack]) -> Kernel:
         if node.op == "expmix":
             # SciPy-style: one call gives every moment of this pair of arguments.
             base = "m" + "_".join(map(str, node.args))
+            order = mixtures[node.args]
+            simple = len(args) == 2 and order <= 4  # beyond, the faster recurrence loses digits
             if node.args not in emitted:
                 emitted.add(node.args)
-                lines.append(f"{base} = expmix({args[0]}, {args[1]}, {mixtures[node.args]})")
-            place = pairs(mixtures[node.args]).index(node.payload)  # type: ignore[arg-type]
+                call = (
+                    f"expmix({args[0]}, {args[1]}, {order})" if simple else f"expsimplex(({', '.join(args)}), {order})"
+                )
+                lines.append(f"{base} = {call}")
+            indices: Sequence[Any] = pairs(order) if simple else multi_indices(len(args), order)
+            place = indices.index(node.payload)
             lines.append(f"v{number} = {base}[{place}]")
         elif node.op in _INFIX:
             lines.append(f"v{number} = " + _INFIX[node.op].format(*args))

@@ -7,6 +7,7 @@ second derivatives and everything shared stays shared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple, cast
@@ -32,7 +33,7 @@ class Node(NamedTuple):
 
     op: str
     args: tuple[int, ...]
-    payload: float | str | tuple[int, int] | None
+    payload: float | str | tuple[int, ...] | None
     level: Level
 
 
@@ -82,13 +83,14 @@ class Tape:
         """Return the node of a number."""
         return self._node("constant", (), float(value), Level.CONSTANT)
 
-    def _value(self, x: int) -> float | None:
+    def value(self, x: int) -> float | None:
+        """Return the number a node is, None if it is not a constant."""
         node = self.nodes[x]
         return node.payload if node.op == "constant" else None  # type: ignore[return-value]
 
     def add(self, x: int, y: int) -> int:
         """Return x + y."""
-        vx, vy = self._value(x), self._value(y)
+        vx, vy = self.value(x), self.value(y)
         if vx is not None and vy is not None:
             return self.constant(vx + vy)
         if vx == 0:
@@ -105,7 +107,7 @@ class Tape:
 
     def sub(self, x: int, y: int) -> int:
         """Return x − y."""
-        vx, vy = self._value(x), self._value(y)
+        vx, vy = self.value(x), self.value(y)
         if vx is not None and vy is not None:
             return self.constant(vx - vy)
         if x == y:
@@ -116,6 +118,8 @@ class Tape:
             return self.neg(y)
         if self.nodes[y].op == "neg":
             return self.add(x, self.nodes[y].args[0])
+        if self.nodes[y].op == "sub" and self.nodes[y].args[0] == x:  # x − (x − c) = c, without its rounding
+            return self.nodes[y].args[1]
         return self._node("sub", (x, y))
 
     def neg(self, x: int) -> int:
@@ -131,7 +135,7 @@ class Tape:
 
     def mul(self, x: int, y: int) -> int:
         """Return x·y."""
-        vx, vy = self._value(x), self._value(y)
+        vx, vy = self.value(x), self.value(y)
         if vx is not None and vy is not None:
             return self.constant(vx * vy)
         for value, other in ((vx, y), (vy, x)):
@@ -169,7 +173,7 @@ class Tape:
 
     def power(self, x: int, exponent: int) -> int:
         """Return x**exponent; small integer exponents by multiplication."""
-        value = self._value(exponent)
+        value = self.value(exponent)
         if value is not None:
             if value == 0.5:
                 return self.unary("sqrt", x)
@@ -188,9 +192,44 @@ class Tape:
                 return self.inv(result) if value < 0 else result
         return self._node("pow", (x, exponent))
 
+    def greater(self, x: int, y: int) -> int:
+        """Return x > y."""
+        return self._node("greater", (x, y))
+
+    def maximum(self, x: int, y: int) -> int:
+        """Return the larger of x and y."""
+        return self._node("maximum", (x, y))
+
+    def minimum(self, x: int, y: int) -> int:
+        """Return the smaller of x and y."""
+        return self._node("minimum", (x, y))
+
     def where(self, condition: int, x: int, y: int) -> int:
         """Return x where the condition holds, y elsewhere."""
         return x if x == y else self._node("where", (condition, x, y))
+
+    def mixture(self, *powers: Mapping[int, int]) -> int:
+        """Return M_m(a), the `expsimplex` function of the nodes a with powers m.
+
+        Nodes that are one node of the tape are merged: their share of the simplex is one simplex more.
+        """
+        merged: dict[int, list[int]] = {}
+        for pairs in powers:
+            for node, power in pairs.items():
+                merged.setdefault(node, []).append(power)
+        # s_i^p over p! and the like are repetitions of a node: p + 1 of them; equal nodes add theirs.
+        scale = 1.0
+        final: dict[int, int] = {}
+        for node, each in merged.items():
+            total = sum(p + 1 for p in each) - 1
+            scale *= math.prod(math.factorial(p) for p in each) / math.factorial(total)
+            final[node] = total
+        numbers = sorted(final)
+        if len(numbers) == 1:
+            # ∫ s^p over a simplex without extent: only the exponential, at s = 1.
+            return self.mul(self.constant(scale), self.unary("exp", self.neg(numbers[0])))
+        found = self._node("expmix", tuple(numbers), tuple(final[n] for n in numbers))
+        return self.mul(self.constant(scale), found)
 
     # ------------------------------------------------------------- from SymPy
 
@@ -225,7 +264,7 @@ class Tape:
             return self.power(self.expression(expr.base), self.expression(expr.exp))
         if isinstance(expr, ExpMix):
             i, j, a, b = expr.args
-            return self._node("expmix", (self.expression(a), self.expression(b)), (int(i), int(j)))
+            return self.mixture({self.expression(a): int(i)}, {self.expression(b): int(j)})
         if isinstance(expr, sp.Piecewise):
             return self._piecewise(expr)
         if isinstance(expr, sp.Max | sp.Min):
@@ -293,7 +332,7 @@ class Tape:
         key = (node, direction)
         if key not in self._derivatives:
             result = self._differentiate(node, direction)
-            self._derivatives[key] = ZERO if result is ZERO or self._value(result) == 0 else result
+            self._derivatives[key] = ZERO if result is ZERO or self.value(result) == 0 else result
         return self._derivatives[key]
 
     def _differentiate(self, number: int, direction: int) -> Index:
@@ -332,7 +371,7 @@ class Tape:
             zero, one = self.constant(0.0), self.constant(1.0)
             if position == 0:
                 slope = self.mul(exponent, self.power(base, self.sub(exponent, one)))
-                if self._value(exponent) is not None:
+                if self.value(exponent) is not None:
                     return slope
                 at_zero = self.where(self._node("equal", (exponent, one)), one, zero)
             else:
@@ -344,9 +383,9 @@ class Tape:
             one, zero = self.constant(1.0), self.constant(0.0)
             return self.where(first_wins, *((one, zero) if position == 0 else (zero, one)))
         if op == "expmix":
-            i, j = cast("tuple[int, int]", node.payload)
-            moved = (i + 1, j) if position == 0 else (i, j + 1)
-            return self.neg(self._node("expmix", args, moved))
+            powers = list(cast("tuple[int, ...]", node.payload))
+            powers[position] += 1
+            return self.neg(self._node("expmix", args, tuple(powers)))
         if op in _DISCRETE:
             return ZERO
         return UNARY[op](self, args[0], number)
