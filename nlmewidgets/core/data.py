@@ -270,6 +270,11 @@ class Data:
             )
         return values.to_numpy(dtype=float)
 
+    def varies(self, name: str) -> bool:
+        """Whether a covariate changes within a subject."""
+        values = self.records[self.covariate_name(name)].to_numpy()
+        return bool(np.any(values != values[self._first][self.record_subject]))
+
     def subject_covariates(self) -> pd.DataFrame:
         """Return each subject's covariates (at its first record), indexed by ID."""
         return self.records.iloc[self._first].set_index("ID")[list(self.covariates)]

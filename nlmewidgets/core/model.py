@@ -231,6 +231,10 @@ class Model:
     @property
     def form(self) -> SlotForm:
         """The parameters as functions of slots s = m(θ, z) + B·η."""
+        return self.form_where(())
+
+    def form_where(self, varying: tuple[str, ...]) -> SlotForm:
+        """Return the form in which no slot depends on the covariates named, which change within subjects."""
         declared: list[tuple[sp.Symbol, sp.Expr, sp.Expr | None]] = []
         hidden: list[sp.Symbol] = []
         for symbol, value in self.parameters.items():
@@ -250,7 +254,7 @@ class Model:
                     declared.append((symbol, sp.Add(typical, *effects), value.inverse(PLACE)))
             else:
                 declared.append((symbol, value, None))
-        form = slot_form(tuple(declared), self.etas, self.extra)
+        form = slot_form(tuple(declared), self.etas, self.extra, tuple(map(role.covariate, varying)))
         if not hidden:
             return form
         return replace(form, parameters={s: e for s, e in form.parameters.items() if s not in hidden})

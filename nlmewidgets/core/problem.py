@@ -130,8 +130,10 @@ class Problem:
         """
         space = model.space
         occasions = Occasions.of(data, len(space.between), len(space.within))
-        form = occasions.form(model.form)
         names = tuple(model.covariates)
+        # A state carries what one block did into the next, so its slots are those of the whole subject.
+        varying = tuple(n for n in names if data.varies(n)) if model.system is not None else ()
+        form = occasions.form(model.form_where(varying))
         symbols = (*(role.covariate(name) for name in names), *occasions.symbols)
         per_record = [*(data.numeric_covariate(name) for name in names), *occasions.columns]
         observed = data.observed

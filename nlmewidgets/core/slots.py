@@ -57,6 +57,7 @@ def slot_form(
     declared: tuple[tuple[sp.Symbol, sp.Expr, sp.Expr | None], ...],
     etas: tuple[Eta, ...],
     extra: tuple[sp.Symbol, ...],
+    varying: tuple[sp.Symbol, ...] = (),
 ) -> SlotForm:
     """Return the slot form of (parameter, expression, transform) triples.
 
@@ -68,6 +69,9 @@ def slot_form(
         The random effects, in the order of Omega.
     extra : tuple of Theta or Eta
         Symbols used by the prediction itself, outside any parameter.
+    varying : tuple of Symbol
+        Covariates that change within a subject while a state carries on: the terms they enter leave the
+        slot, so that every slot is the same in all blocks of a subject.
     """
     found: list[tuple[sp.Symbol, sp.Expr, tuple[float, ...]]] = []
     own: dict[sp.Symbol, sp.Symbol] = {}
@@ -111,7 +115,10 @@ def slot_form(
         if linear is None:
             parameters[symbol] = expr.xreplace(singles(expr))
         else:
-            place = slot(symbol.name, *linear)
+            steady, moving = linear[0].as_independent(*varying, as_Add=True) if varying else (linear[0], sp.S.Zero)
+            place = slot(symbol.name, steady, linear[1])
+            if moving != 0:
+                place = place + moving.xreplace(singles(moving))
             parameters[symbol] = place if transform is None else transform.xreplace({PLACE: place})
     for symbol in extra:
         parameters[symbol] = single(symbol)

@@ -9,6 +9,7 @@ from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.structure.closed_form import ClosedForm, PerOutput
+from nlmewidgets.core.structure.linear import Linear
 
 __all__ = ["bind_structure"]
 
@@ -18,4 +19,7 @@ def bind_structure(binding: Binding) -> Callable[[Array, int], Jet]:
     if binding.model.system is None:
         parts = [(rows, ClosedForm.bind(binding, expression, rows)) for expression, rows in binding.outputs]
         return PerOutput.of(parts, binding.data.n_obs)
-    raise ModelError("odes= is declared but not evaluated in this version.")
+    linear = Linear.bind(binding)
+    if linear is None:
+        raise ModelError("These differential equations are not linear, and are not evaluated in this version.")
+    return linear

@@ -15,7 +15,7 @@ doses at its time − II, − 2·II, …; an additional dose comes before a reco
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ _START, _STEADY, _RESUME, _END, _ARRIVAL, _MARK, _READ = range(7)
 
 
 class Steady(NamedTuple):
-    """Steady-state doses: after the interval of step `step` the state of `lane` becomes theirs (SS=2: is raised by it)."""
+    """Steady-state doses: after step `step` the state of `lane` is raised by theirs (SS=1: from nothing)."""
 
     step: Ints
     lane: Ints
@@ -159,7 +159,7 @@ class Timeline:
 
 
 class _Events(NamedTuple):
-    """What may happen, per copy of a subject: kind, subject, epoch, rank at equal times, own number, time."""
+    """What may happen, per copy of a subject: kind, subject, epoch, rank at equal times, own number, time, weight."""
 
     kind: Ints
     subject: Ints
@@ -167,6 +167,7 @@ class _Events(NamedTuple):
     rank: Array
     own: Ints
     time: Jet
+    weight: Array
 
 
 def _events(line: Timeline, routed: Routed) -> _Events:
@@ -180,10 +181,10 @@ def _events(line: Timeline, routed: Routed) -> _Events:
     record = (line.record_subject, line.record_epoch, line.record_time)
     dose = (doses.subject, doses.epoch, doses.tau)
     epochs = (line.epoch_subject, line.epoch_number, line.epoch_start)
-    groups = [
+    groups: list[Any] = [
         (_START, epochs, np.arange(len(line.epoch_start)), -5.0, 0.0),
         (_STEADY, dose, steady, -4.0, 0.0),
-        (_RESUME, dose, running, -3.0, 0.0),
+        (_RESUME, dose, running, -3.0, -periods * doses.ii[running]),
         (_END, dose, infused, -2.0, 0.0),
         (_END, dose, running, -2.0, -periods * doses.ii[running]),
         (_ARRIVAL, dose, given, rank, 0.0),
@@ -195,7 +196,7 @@ def _events(line: Timeline, routed: Routed) -> _Events:
     subject, epoch, base = (np.concatenate([t[j][own] for _, t, own, _, _ in groups]) for j in range(3))
     ranks = np.concatenate([np.broadcast_to(r, len(own)) for _, _, own, r, _ in groups])
     base = base + np.concatenate([np.broadcast_to(shift, len(own)) for _, _, own, _, shift in groups])
-    late = np.flatnonzero((kind == _ARRIVAL) | (kind == _END))
+    late = np.flatnonzero((kind == _ARRIVAL) | (kind == _END) | (kind == _RESUME))
     ends = np.flatnonzero(kind == _END)
     parts: list[Array | None] = []
     for order in range(3):
@@ -214,18 +215,23 @@ def _events(line: Timeline, routed: Routed) -> _Events:
     stop = np.full((line.n_subjects, line.epoch_number.max() + 1), np.inf)
     stop[line.epoch_subject, line.epoch_number] = line.epoch_stop
     limit = stop[subject, epoch]
+    # Doses before a steady state's record: over by then, under way, or (with a lag beyond II) still to come.
     floor = np.full(len(kind), -np.inf)
-    floor[ends] = doses.tau[own[ends]]  # an infusion of a steady state that is over before its record
+    earlier = np.flatnonzero((kind == _END) | (kind == _RESUME))
+    floor[earlier] = doses.tau[own[earlier]]
     cut = (value > limit) | (value < floor)
+    weight = np.ones(value.shape)
+    weight[:, (kind == _RESUME) & (doses.rate[np.where(kind == _RESUME, own, 0)] == 0)] = 0.0 if len(own) else 1.0
+    weight[(value > floor) & (kind == _RESUME)] = 1.0
     if cut.any():
         value = np.clip(value, floor, limit)
         parts = [value, *(None if p is None else np.where(cut, 0.0, p) for p in parts[1:])]
-    return _Events(kind, subject, epoch, ranks, own, (parts[0], parts[1], parts[2]))  # type: ignore[arg-type]
+    return _Events(kind, subject, epoch, ranks, own, (parts[0], parts[1], parts[2]), weight)  # type: ignore[arg-type]
 
 
 def _still_running(doses: Doses, routed: Routed, steady: Ints) -> tuple[Ints, Array]:
-    """Return (dose, periods back) of the earlier infusions of a steady state that still run at its record."""
-    chosen = steady[(doses.rate[steady] != 0) & (doses.amount[steady] != 0)]
+    """Return (dose, periods back) of the earlier doses of a steady state that are not over at its record."""
+    chosen = steady[doses.amount[steady] != 0]
     span = np.nan_to_num(routed.duration[0] + routed.lag[0])[..., chosen]
     most = np.ceil(span / doses.ii[chosen] - 1e-12).max(axis=0, initial=1.0) if chosen.size else np.zeros(0)
     copies = np.clip(most - 1, 0, 10_000).astype(np.intp)
@@ -274,7 +280,10 @@ def _lay_out(line: Timeline, events: _Events, routed: Routed, initial: Jet, batc
     step_block = np.repeat(blocks[np.arange(lanes) % n][None], size, axis=0)
     step_block[step, at] = block[change]
 
-    keep, add = _actions(line, routed, initial, kind[change], own[change], copy[change], step, at, (size, lanes))
+    weight = events.weight[copy, order % n_events][change]
+    keep, add = _actions(
+        line, routed, initial, kind[change], own[change], copy[change], weight, step, at, (size, lanes)
+    )
     chosen = kind[change] == _STEADY
     steady = Steady(step[chosen], at[chosen], own[change][chosen])
     reads = np.flatnonzero(~change)
@@ -305,6 +314,7 @@ def _actions(
     kind: Ints,
     own: Ints,
     copy: Ints,
+    weight: Array,
     step: Ints,
     at: Ints,
     shape: tuple[int, int],
@@ -348,6 +358,8 @@ def _actions(
                 (infusion, rate_place[doses.state[own[infusion]]], 1.0),
                 (ends, rate_place[doses.state[own[ends]]], -1.0),
             ):
-                add[..., step[events], place, at[events]] = sign * strength[..., copy[events], own[events]]
+                add[..., step[events], place, at[events]] = (
+                    sign * weight[events] * strength[..., copy[events], own[events]]
+                )
         parts.append(add)
     return keep, (parts[0], parts[1], parts[2])  # type: ignore[return-value]
