@@ -152,7 +152,7 @@ class _Sorted:
             points, table = _segment(order)
         else:
             points, table = _cubature(len(face), order)
-        return np.asarray(table @ np.exp(-(points @ self.a[np.ix_(list(face), where)])))
+        return np.asarray(table @ np.exp(-(points @ self.a[list(face)][:, where])))
 
 
 @lru_cache(maxsize=64)
