@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Any
 from nlmewidgets import datasets, diagnostics, library, methods
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.distributions import BoxCoxNormal, LogitNormal, LogNormal, Normal, ProbitNormal, StudentLogNormal
+from nlmewidgets.core.effects import (
+    allometric,
+    category,
+    exponential,
+    hockey_stick,
+    linear,
+    maturation,
+    power,
+    saturation,
+)
 from nlmewidgets.core.errors import DataError, MethodError, ModelError, NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.special import ExpMix, expit, ndtr, ndtri
-from nlmewidgets.core.symbols import covariate, dose, eta, f, sigma, states, theta, time
+from nlmewidgets.core.symbols import covariate, dose, eta, f, level, sigma, states, theta, time
 from nlmewidgets.core.system import Route
 from nlmewidgets.fit import Fit, fit_async, load_fit, stream
 from nlmewidgets.library.residual import Additive, Combined, Combined1, Proportional
@@ -47,8 +57,10 @@ __all__ = [
     "ProbitNormal",
     "Problem",
     "Proportional",
-    "StudentLogNormal",
     "Route",
+    "StudentLogNormal",
+    "allometric",
+    "category",
     "covariate",
     "datasets",
     "diagnostics",
@@ -56,13 +68,20 @@ __all__ = [
     "eta",
     "expit",
     "explore",
+    "exponential",
     "f",
     "fit_async",
+    "hockey_stick",
+    "level",
     "library",
+    "linear",
     "load_fit",
+    "maturation",
     "methods",
     "ndtr",
     "ndtri",
+    "power",
+    "saturation",
     "sigma",
     "states",
     "stream",

@@ -36,7 +36,7 @@ class _Printer(TextPrinter):
     def _print_Symbol(self, expr: sp.Symbol) -> str:
         return self.names[expr]
 
-    _print_Theta = _print_Eta = _print_Sigma = _print_Covariate = _print_Reserved = _print_Symbol
+    _print_Theta = _print_Eta = _print_Sigma = _print_Covariate = _print_Level = _print_Reserved = _print_Symbol
 
     def _print_Rational(self, expr: sp.Rational) -> str:
         return f"sp.Rational({expr.p}, {expr.q})"
@@ -117,6 +117,8 @@ def model_code(model: Model, variable: str = "model") -> str:
         names[symbol] = _identifier(symbol.name, taken)
         if isinstance(symbol, role.Reserved):
             source = {"t": "nw.time", "dose": "nw.dose", "f": "nw.f"}[symbol.name]
+        elif isinstance(symbol, role.Level):
+            source = f"nw.level{symbol.details!r}"
         elif isinstance(symbol, role.Covariate):
             source = f"nw.covariate({symbol.name!r})"
         elif isinstance(symbol, role.Eta):

@@ -266,7 +266,8 @@ class Data:
         if not pd.api.types.is_numeric_dtype(values):
             levels = ", ".join(map(str, pd.unique(values)[:4]))
             raise DataError(
-                f"The model uses the covariate '{column}', which holds text ({levels}); code it as numbers."
+                f"The model uses the covariate '{column}', which holds text ({levels}); code it as numbers, "
+                "or use nw.category() for one effect per level."
             )
         return values.to_numpy(dtype=float)
 
@@ -274,6 +275,36 @@ class Data:
         """Whether a covariate changes within a subject."""
         values = self.records[self.covariate_name(name)].to_numpy()
         return bool(np.any(values != values[self._first][self.record_subject]))
+
+    def levels(self, name: str) -> tuple[Any, ...]:
+        """Return the different values of a covariate in increasing order: numbers, or text as text."""
+        values = self.records[self.covariate_name(name)]
+        if pd.api.types.is_numeric_dtype(values):
+            return tuple(np.unique(values.to_numpy(dtype=float)).tolist())
+        return tuple(sorted(set(map(str, values))))
+
+    def indicator(self, name: str, level: Any, levels: Sequence[Any]) -> Array:
+        """Return 1 on records where a covariate has a level, 0 elsewhere.
+
+        Raises
+        ------
+        DataError
+            If a record has a level that is not among `levels`, naming the subject.
+        """
+        column = self.covariate_name(name)
+        values = self.records[column]
+        is_number = pd.api.types.is_numeric_dtype(values)
+        found = values.to_numpy(dtype=float) if is_number else np.array(list(map(str, values)), dtype=object)
+        known = np.isin(found, [v for v in levels if isinstance(v, str) is not is_number])
+        if not known.all():
+            i = int(np.flatnonzero(~known)[0])
+            shown = ", ".join(repr(v) if isinstance(v, str) else f"{v:g}" for v in levels)
+            value = f"{found[i]:g}" if is_number else repr(found[i])
+            raise DataError(
+                f"Subject {self.ids[self.record_subject[i]]} has {column} {value}, which is not among the levels of "
+                f"the model ({shown}); add it to nw.category(), or leave the subject out."
+            )
+        return (found == level).astype(float)
 
     def subject_covariates(self) -> pd.DataFrame:
         """Return each subject's covariates (at its first record), indexed by ID."""

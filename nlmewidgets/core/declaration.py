@@ -140,7 +140,8 @@ class Declaration:
     def _parameter(self, symbol: sp.Symbol, value: Any) -> Distribution | sp.Expr:
         name = symbol.name
         if not isinstance(value, Distribution):
-            expr = self._canonical(self._expression(value, f"the parameter '{name}'"), f"parameter '{name}'", ())
+            expr = _named(name, self._expression(value, f"the parameter '{name}'"))
+            expr = self._canonical(expr, f"parameter '{name}'", ())
             if symbol in expr.free_symbols:
                 raise ModelError(f"The parameter '{name}' is defined by itself; use theta() for its typical value.")
             return expr
@@ -161,9 +162,8 @@ class Declaration:
         lower, upper = value.bounds
         role.check_bounds(f"The parameter '{name}'", typical, lower, upper)
         self._keep(self.thetas, Parameter(name, typical, lower, upper, value.fixed))
-        effect = self._canonical(
-            self._expression(value.effect, f"the effect on '{name}'"), f"the effect on '{name}'", ()
-        )
+        effect = _named(name, self._expression(value.effect, f"the effect on '{name}'"))
+        effect = self._canonical(effect, f"the effect on '{name}'", ())
         if effect.atoms(role.Eta) or effect.free_symbols & set(self.names.values()):
             raise ModelError(
                 f"The effect on '{name}' may contain thetas and covariates only; write it in full instead."
@@ -410,3 +410,9 @@ class Declaration:
                 raise ModelError(
                     f"The parameter '{symbol.name}' does not occur in the prediction; use it or remove it."
                 )
+
+
+def _named(parameter: str, expr: sp.Expr) -> sp.Expr:
+    """Return an expression whose coefficients without names of their own have the parameter's."""
+    found = expr.atoms(role.Coefficient)
+    return expr.xreplace({c: role.theta(f"{parameter}_{c.name}", c.details[0]) for c in found})

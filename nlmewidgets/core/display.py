@@ -37,6 +37,9 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
 
     _print_Covariate = _print_State = _print_Reserved
 
+    def _print_Level(self, expr: role.Level) -> str:
+        return rf"[{self._upright(expr.column)} = {self._upright(expr.level)}]"
+
     def _print_Theta(self, expr: role.Theta) -> str:
         return rf"\theta_{{{self._upright(expr.name)}}}"
 

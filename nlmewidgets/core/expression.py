@@ -74,7 +74,7 @@ class _Tagged(TextPrinter):
     def _role(self, expr: Any) -> str:
         return f"{type(expr).__name__.lower()}({expr.name!r})"
 
-    _print_Theta = _print_Eta = _print_Sigma = _print_Covariate = _print_State = _role
+    _print_Theta = _print_Eta = _print_Sigma = _print_Covariate = _print_Level = _print_State = _role
 
     def _print_Symbol(self, expr: sp.Symbol) -> str:
         name = expr.name
@@ -144,7 +144,7 @@ _COMPARISONS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Eq: sp.Eq,
     ast.NotEq: sp.Ne,
 }
-_ROLES = ("theta", "eta", "sigma", "covariate", "state")
+_ROLES = ("theta", "eta", "sigma", "covariate", "state", "level")
 
 
 class _Builder:

@@ -233,8 +233,8 @@ class Model:
         """The parameters as functions of slots s = m(θ, z) + B·η."""
         return self.form_where(())
 
-    def form_where(self, varying: tuple[str, ...]) -> SlotForm:
-        """Return the form in which no slot depends on the covariates named, which change within subjects."""
+    def form_where(self, varying: tuple[role.Covariate, ...]) -> SlotForm:
+        """Return the form in which no slot depends on these covariates, which change within subjects."""
         declared: list[tuple[sp.Symbol, sp.Expr, sp.Expr | None]] = []
         hidden: list[sp.Symbol] = []
         for symbol, value in self.parameters.items():
@@ -254,7 +254,7 @@ class Model:
                     declared.append((symbol, sp.Add(typical, *effects), value.inverse(PLACE)))
             else:
                 declared.append((symbol, value, None))
-        form = slot_form(tuple(declared), self.etas, self.extra, tuple(map(role.covariate, varying)))
+        form = slot_form(tuple(declared), self.etas, self.extra, varying)
         if not hidden:
             return form
         return replace(form, parameters={s: e for s, e in form.parameters.items() if s not in hidden})
@@ -262,6 +262,11 @@ class Model:
     @property
     def covariates(self) -> tuple[str, ...]:
         """Names of the covariates the model uses."""
+        return tuple(sorted({s.column for s in self.covariate_symbols}))
+
+    @property
+    def covariate_symbols(self) -> tuple[role.Covariate, ...]:
+        """The covariates the model uses, and indicators of the levels of categorical ones."""
         parts = (
             *self.outputs.values(),
             *self.observations.values(),
@@ -270,7 +275,7 @@ class Model:
         found = {s for part in parts for s in part.atoms(role.Covariate)}
         for value in self.parameters.values():
             found |= sp.sympify(value.effect if isinstance(value, Distribution) else value).atoms(role.Covariate)
-        return tuple(sorted(symbol.name for symbol in found))
+        return tuple(sorted(found, key=lambda symbol: (symbol.name, type(symbol).__name__)))
 
     @property
     def odes(self) -> Mapping[role.State, sp.Expr]:

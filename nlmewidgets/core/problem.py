@@ -130,12 +130,12 @@ class Problem:
         """
         space = model.space
         occasions = Occasions.of(data, len(space.between), len(space.within))
-        names = tuple(model.covariates)
+        covariates = model.covariate_symbols
         # A state carries what one block did into the next, so its slots are those of the whole subject.
-        varying = tuple(n for n in names if data.varies(n)) if model.system is not None else ()
+        varying = tuple(s for s in covariates if data.varies(s.column)) if model.system is not None else ()
         form = occasions.form(model.form_where(varying))
-        symbols = (*(role.covariate(name) for name in names), *occasions.symbols)
-        per_record = [*(data.numeric_covariate(name) for name in names), *occasions.columns]
+        symbols = (*covariates, *occasions.symbols)
+        per_record = [*(_values(data, symbol) for symbol in covariates), *occasions.columns]
         observed = data.observed
         per_obs = tuple(column[observed] for column in per_record)
         subject = data.subject
@@ -387,6 +387,13 @@ def _groups(
         y, *rest = inputs if rows is None else (column[rows] for column in inputs)
         groups.append(Group(observation_program(observations[k], sigmas, used), rows, y, tuple(rest)))
     return tuple(groups)
+
+
+def _values(data: Data, symbol: role.Covariate) -> Array:
+    """Return a covariate, or the indicator of one of its levels, at each record."""
+    if isinstance(symbol, role.Level):
+        return data.indicator(*symbol.details)
+    return data.numeric_covariate(symbol.name)
 
 
 def _theta_symbols(form: SlotForm, space: ParameterSpace) -> tuple[sp.Symbol, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import sympy as sp
@@ -10,8 +12,10 @@ import sympy as sp
 from nlmewidgets.core.errors import ModelError
 
 __all__ = [
+    "Coefficient",
     "Covariate",
     "Eta",
+    "Level",
     "Reserved",
     "Sigma",
     "State",
@@ -20,6 +24,7 @@ __all__ = [
     "dose",
     "eta",
     "f",
+    "level",
     "sigma",
     "states",
     "theta",
@@ -52,13 +57,36 @@ class Reserved(_Role):
 class Covariate(_Role):
     """A column of the data."""
 
+    @property
+    def column(self) -> str:
+        """The column."""
+        return str(self.name)
+
 
 class State(_Role):
     """The content of a compartment, or any other state of a system of differential equations."""
 
 
+class Level(Covariate):
+    """1 on records where a column has a level, 0 elsewhere; ``details`` is (column, level, all levels)."""
+
+    @property
+    def column(self) -> str:
+        """The column of the data."""
+        return str(self.details[0])
+
+    @property
+    def level(self) -> str:
+        """The level as it is written."""
+        return _written(self.details[1])
+
+
 class Theta(_Role):
     """A population parameter with its initial value; ``details`` is (value, lower, upper, fixed)."""
+
+
+class Coefficient(Theta):
+    """A theta of an effect that was given no name: in the parameter X its name gets the prefix X_."""
 
 
 class Eta(_Role):
@@ -90,6 +118,25 @@ def states(names: str) -> Any:
     if not made:
         raise ModelError('states() was given no name; write nw.states("depot central").')
     return made[0] if len(made) == 1 else made
+
+
+def _written(level: str | float) -> str:
+    return level if isinstance(level, str) else f"{level:g}"
+
+
+def level(column: str, name: Any, levels: Sequence[Any]) -> Level:
+    """Return the indicator of one level of a categorical covariate, see `nlmewidgets.category`.
+
+    Parameters
+    ----------
+    column : str
+    name : str or number
+        The level.
+    levels : sequence
+        All levels the column may have.
+    """
+    one, *others = (float(v) if isinstance(v, Real) else str(v) for v in (name, *levels))
+    return Level(f"{column}={_written(one)}", details=(str(column), one, tuple(others)), real=True)  # type: ignore[return-value]
 
 
 def plain_theta(name: str, lower: float | None = None) -> Theta:

@@ -17,6 +17,7 @@ from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError, MethodError
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.core.symbols import Level
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.fit.result import Fit
 from nlmewidgets.methods import METHODS, Iteration, Method
@@ -45,6 +46,13 @@ def bind(model: Model, data: Data) -> Problem:
     problem = model.problem(data)
     if not problem.n_obs:
         raise DataError("The data have no observation to fit: every DV is missing; check DV, MDV and EVID.")
+    for symbol in model.covariate_symbols:
+        if isinstance(symbol, Level) and symbol.details[1] not in data.levels(symbol.column):
+            have = ", ".join(map(str, data.levels(symbol.column)))
+            raise DataError(
+                f"The model has an effect of {symbol.column} {symbol.level}, a level that is not in the data ({have}); "
+                "remove it, or correct its spelling."
+            )
     if not np.isfinite(data.dv).all():
         raise DataError("The data have no DV: a grid of on_grid() is for predictions; fit the data it was made of.")
     return problem

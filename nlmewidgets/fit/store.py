@@ -177,7 +177,8 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         "omega": [list(row) for row in space.omega],
         "blocks": [list(b) for b in space.blocks],
         "omega_fixed": list(space.omega_fixed),
-        "covariates": list(model.covariates),
+        "covariates": [s.name for s in model.covariate_symbols if not isinstance(s, role.Level)],
+        "levels": [list(s.details) for s in model.covariate_symbols if isinstance(s, role.Level)],
     }
 
 
@@ -230,6 +231,9 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
         symbols[f"eta({name!r})"] = role.plain_eta(name)
     for name in entry["covariates"]:
         symbols[role_key(role.covariate(name))] = role.covariate(name)
+    for details in entry.get("levels", ()):
+        indicator = role.level(*details)
+        symbols[role_key(indicator)] = indicator
     for part in entry.get("system") or ():
         state = role.State(part["state"], real=True)
         symbols[role_key(state)] = state
