@@ -34,6 +34,7 @@ from nlmewidgets.methods import Iteration
 
 if TYPE_CHECKING:
     from nlmewidgets.panels.explore import Explorer
+    from nlmewidgets.panels.look import DataLook
 
 __version__ = "0.1.0"
 
@@ -76,6 +77,7 @@ __all__ = [
     "library",
     "linear",
     "load_fit",
+    "look",
     "maturation",
     "methods",
     "ndtr",
@@ -102,3 +104,17 @@ def explore(model: Model, data: Data, **options: Any) -> Explorer:
             f"explore() needs '{error.name}': install the extra with pip install nlmewidgets[lab]."
         ) from None
     return Explorer(model, data, **options)
+
+
+def look(data: Data, **options: Any) -> DataLook:
+    """Return a widget to look at data: profiles, covariates, summary, non-compartmental analysis.
+
+    Needs the extra ``lab`` (ipywidgets, bqplot); importing them waits until here.
+    """
+    try:
+        from nlmewidgets.panels.look import DataLook
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"look() needs '{error.name}': install the extra with pip install nlmewidgets[lab]."
+        ) from None
+    return DataLook(data, **options)

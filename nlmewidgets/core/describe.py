@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import DataError
 from nlmewidgets.core.exclusions import sentences
 
 if TYPE_CHECKING:
     from nlmewidgets.core.data import Data
 
-__all__ = ["Description", "correlations", "describe", "summary_by"]
+__all__ = ["Description", "correlations", "describe", "groups", "quantile_groups", "summary_by"]
 
 _MOST_LEVELS = 8
 
@@ -76,7 +78,7 @@ class Description:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 def _span(values: Any, unit: str = "") -> str:
@@ -195,22 +197,38 @@ def correlations(data: Data) -> pd.DataFrame:
     return frame[kept].corr() if kept else pd.DataFrame()
 
 
-def summary_by(data: Data, name: str, bins: int = 3) -> pd.DataFrame:
-    """Return one row per level (or third) of a covariate; see `Data.summary_by`."""
+def groups(data: Data, name: str, bins: int = 3) -> tuple[NDArray[np.object_], list[str]]:
+    """Return each subject's level of a covariate (its quantile group, of a number), and the levels in order.
+
+    Raises
+    ------
+    DataError
+        If there is no such covariate, or `bins` is no number of groups.
+    """
     column = data.covariate_name(name)
     values = data.subject_covariates()[column].reset_index(drop=True)
     if data.is_categorical(column):
-        group = values.map(_level)
-    elif isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+        order = sorted(values.unique(), key=str if values.dtype == object else None)
+        return values.map(_level).to_numpy(dtype=object), [_level(v) for v in order]
+    return quantile_groups(values.to_numpy(dtype=float), bins)
+
+
+def quantile_groups(values: Array, bins: int) -> tuple[NDArray[np.object_], list[str]]:
+    """Return the quantile group of each number as text 'a to b', and the groups in order."""
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
         raise DataError(f"bins={bins!r} is not a number of groups; give 1, 2, 3, …")
-    else:
-        cuts = np.unique(np.quantile(values, np.linspace(0.0, 1.0, bins + 1)))
-        place = np.clip(np.searchsorted(cuts, values, side="right") - 1, 0, max(len(cuts) - 2, 0))
-        top = cuts[1:] if len(cuts) > 1 else cuts
-        labels = [f"{_number(a)} to {_number(b)}" for a, b in zip(cuts, top, strict=False)]
-        group = pd.Series([labels[k] for k in place])
-    order = list(dict.fromkeys(group.iloc[np.argsort(values.map(str) if values.dtype == object else values)]))
-    of_subject = group.to_numpy(dtype=object)
+    cuts = np.unique(np.quantile(values, np.linspace(0.0, 1.0, bins + 1)))
+    if len(cuts) == 1:
+        return np.full(len(values), _number(cuts[0]), dtype=object), [_number(cuts[0])]
+    place = np.clip(np.searchsorted(cuts, values, side="right") - 1, 0, len(cuts) - 2)
+    labels = [f"{_number(a)} to {_number(b)}" for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    used = np.unique(place)
+    return np.array(labels, dtype=object)[place], [labels[k] for k in used]
+
+
+def summary_by(data: Data, name: str, bins: int = 3) -> pd.DataFrame:
+    """Return one row per level (or third) of a covariate; see `Data.summary_by`."""
+    of_subject, order = groups(data, name, bins)
     rows = {}
     for label in order:
         members = of_subject == label
@@ -225,4 +243,4 @@ def summary_by(data: Data, name: str, bins: int = 3) -> pd.DataFrame:
             "doses": int(doses.sum()),
             "median dose": data.records["AMT"][doses].median() if doses.any() else np.nan,
         }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(data.axis_label(column))
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(data.axis_label(data.covariate_name(name)))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.diagnostics.curves import individual_curves, population_band, typical_curve
 from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariates
+from nlmewidgets.diagnostics.look import distribution, spaghetti
 from nlmewidgets.diagnostics.nca import nca, nca_summary
 from nlmewidgets.diagnostics.residuals import residual_table
 from nlmewidgets.diagnostics.shrinkage import shrinkage
 
 __all__ = [
     "covariate_summary",
+    "distribution",
     "ebe_covariates",
     "individual_curves",
     "nca",
@@ -18,6 +20,7 @@ __all__ = [
     "population_band",
     "residual_table",
     "shrinkage",
+    "spaghetti",
     "typical_curve",
 ]
 

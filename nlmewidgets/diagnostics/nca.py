@@ -28,6 +28,7 @@ _CLOSE = 1e-4
 """Adjusted R² this near to the best counts as equal: more points are then preferred."""
 
 _FEWEST = 3
+_FEWEST_FOR_AREA = 2
 _MUCH = 20.0
 """Per cent of AUC inf beyond the last point from which on a row says so."""
 
@@ -44,7 +45,8 @@ def nca(data: Data, *, rule: str = "linear-up log-down", route: str = "auto", ou
         Decides the concentration at the time of the dose where none was measured: 0 after an
         extravascular dose or at the start of an infusion, the line through the logarithms of the first
         two points after a bolus.  "auto": infusion where the record has a rate; bolus where the highest
-        observation is the first one in more than half of the other profiles; else extravascular.
+        observation is the first one in more than half of the other profiles of three points or more;
+        else extravascular.
     output : optional
         The DVID to analyse; the first one without it.
 
@@ -93,6 +95,8 @@ def nca(data: Data, *, rule: str = "linear-up log-down", route: str = "auto", ou
         last = np.where(positive.any(axis=1), np.where(positive, index, -1).max(axis=1), 0)
         clast, tlast = value[rows, last], time[rows, last]
         auc, aumc = _areas(time, value, last, rule)
+        few = positive.sum(axis=1) - (positive[:, 0] & (found.time[:, 0] > 0)) < _FEWEST_FOR_AREA
+        auc, aumc = np.where(few, np.nan, auc), np.where(few, np.nan, aumc)
         slope, points, fit = _terminal(time, value, positive, tmax, routes == "bolus", last)
         tail = clast / slope
         infinite = auc + tail
@@ -142,7 +146,7 @@ def _routes(found: Profiles, route: str) -> NDArray[np.object_]:
     if route != "auto":
         return routes
     timed = ~(found.duration == 0)
-    usual = (found.number > 0) & ~timed & (found.count > 1)
+    usual = (found.number > 0) & ~timed & (found.count >= _FEWEST)
     if usual.any():
         peak_first = np.where(np.isfinite(found.value), found.value, -np.inf).argmax(axis=1) == 0
         # A first point at the time of the dose itself is a trough or a start, no peak after absorption.
@@ -235,12 +239,22 @@ def _terminal(
 def _notes(found: Profiles, table: pd.DataFrame, after: Ints) -> list[str]:
     """Say of each row what could not be found, and why."""
     out = []
-    columns = (table["points"], table["extrapolated"], table["tlast"], found.number, found.repeated, found.steady)
+    columns = (
+        table["points"],
+        table["extrapolated"],
+        table["tlast"],
+        table["AUClast"],
+        found.number,
+        found.repeated,
+        found.steady,
+    )
     numbers = zip(*columns, found.amount, after, strict=True)
-    for points, extrapolated, tlast, number, repeated, steady, amount, n_after in numbers:
+    for points, extrapolated, tlast, area, number, repeated, steady, amount, n_after in numbers:
         words = []
         if np.isnan(tlast):
             words.append("nothing measurable")
+        elif np.isnan(area):
+            words.append("one measurable point: no areas, no half-life")
         elif not points:
             few = n_after < _FEWEST
             why = f"points after Cmax: {max(int(n_after), 0)}, needed: 3" if few else "no three points fall after Cmax"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.data import Data
 
-__all__ = ["Doses", "Profiles", "dose_events", "profiles"]
+__all__ = ["Doses", "Profiles", "dose_events", "profiles", "segments"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Profiles:
     below: Ints
 
 
-def _segments(data: Data) -> Ints:
+def segments(data: Data) -> Ints:
     """Return the number of the stretch between resets of each record."""
     new = np.diff(data.record_subject, prepend=-1) != 0
     return np.cumsum(new | data.reset).astype(np.intp) - 1
@@ -95,7 +95,7 @@ def dose_events(data: Data) -> Doses:
     k = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
     table = pd.DataFrame(
         {
-            "segment": _segments(data)[rows][source],
+            "segment": segments(data)[rows][source],
             "time": time[source] + k * ii[source],
             "amount": amount[source],
             "duration": duration[source],
@@ -131,7 +131,7 @@ def profiles(data: Data, output: Any = None) -> Profiles:
     observed = np.flatnonzero(data.observed)
     label = data.dvid
     observed = observed[label == (label[0] if output is None else output)]
-    segment = _segments(data)
+    segment = segments(data)
     given = np.isin(np.arange(segment[-1] + 1), doses.segment)
     lacking = np.flatnonzero(~given)  # a stretch without a dose is one profile from its first record
     first = np.searchsorted(segment, lacking)

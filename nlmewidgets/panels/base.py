@@ -14,8 +14,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # bqplot and traittypes announce their own deprecations on import
     import bqplot as bq
 
-from nlmewidgets.panels.state import State
-
 __all__ = ["Frame", "Panel", "Ruler", "bq", "caption", "grid", "legend"]
 
 
@@ -25,6 +23,7 @@ class Panel:
     Attributes
     ----------
     state : State
+        Or another `Selection`, for a panel about data alone.
     root : Widget
         What is displayed.
     title : str
@@ -36,14 +35,15 @@ class Panel:
     title = ""
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": ("point", "selected_ids")}
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: Any) -> None:
         self.state = state
         self.root = ipw.VBox()
         self.visible = False
         self._built = False
         self._stale = set(self.parts)
         for part, traits in self.parts.items():
-            state.observe(lambda _, part=part: self._changed(part), names=list(traits))
+            if traits:  # observing no names would be observing all of them
+                state.observe(lambda _, part=part: self._changed(part), names=list(traits))
 
     def show(self) -> None:
         """Make the panel visible: build it if need be and draw what changed meanwhile."""
@@ -129,7 +129,7 @@ class Ruler:
         self._domain = (low, high)
         if self.log:
             values = _log_ticks(low, high)
-            text = "~g"
+            text = "~g" if low > -4 else "~e"
             low, high = 10.0**low, 10.0**high
         else:
             values, decimals = _round_ticks(low, high, self.count)

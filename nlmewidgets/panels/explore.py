@@ -151,7 +151,7 @@ class Explorer(State, ipw.VBox):
         pin.layout = ipw.Layout(width="64px")
         pin.on_click(lambda _: self.pin())
         self._subject = ipw.Dropdown(
-            options=self._subject_choices(),
+            options=self.subject_choices(),
             description="Subject",
             style={"description_width": "56px"},
             layout=ipw.Layout(width="170px"),
@@ -238,19 +238,12 @@ class Explorer(State, ipw.VBox):
         alert = " nlme-alert" if self.status in ("failed", "limit") else ""
         self._status.value = f"<div class='{alert.strip()}' aria-live='polite'>{words}</div>"
 
-    def _subject_choices(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return what can be selected: nobody, each subject, and the present selection if it is of several."""
-        choices: list[tuple[str, tuple[Any, ...]]] = [("none", ()), *((str(i), (i,)) for i in self.data.ids)]
-        if len(self.selected_ids) > 1:
-            choices.append((f"{len(self.selected_ids)} selected", self.selected_ids))
-        return choices
-
     def _show_selection(self) -> None:
         if self._subject.value == self.selected_ids:
             return
         self._syncing_subject = True
         try:
-            self._subject.options = self._subject_choices()
+            self._subject.options = self.subject_choices()
             self._subject.value = self.selected_ids
         finally:
             self._syncing_subject = False

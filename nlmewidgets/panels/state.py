@@ -20,7 +20,7 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.fit.live import Look, look
 from nlmewidgets.panels.latest import Latest
 
-__all__ = ["Point", "State"]
+__all__ = ["Point", "Selection", "State"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,39 @@ _SLOW = 0.03
 """Seconds: an objective that takes longer is computed beside the sliders, latest value first."""
 
 
-class State(tl.HasTraits):
+class Selection(tl.HasTraits):
+    """Data, and the subjects lit up in every panel about them.
+
+    Attributes
+    ----------
+    data : Data
+    selected_ids : tuple
+    """
+
+    data: Data
+    selected_ids = tl.Tuple()
+
+    @tl.validate("selected_ids")
+    def _valid_selection(self, proposal: Any) -> tuple[Any, ...]:
+        unknown = [i for i in proposal["value"] if i not in self.data.ids]
+        if unknown:
+            raise tl.TraitError(f"ID {unknown[0]!r} is not in the data.")
+        return tuple(dict.fromkeys(proposal["value"]))
+
+    def toggle(self, subject: Any) -> None:
+        """Add a subject to the selection, or take it out."""
+        kept = tuple(i for i in self.selected_ids if i != subject)
+        self.selected_ids = kept if len(kept) < len(self.selected_ids) else (*kept, subject)
+
+    def subject_choices(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return what can be selected: nobody, each subject, and the present selection if it is of several."""
+        choices: list[tuple[str, tuple[Any, ...]]] = [("none", ()), *((str(i), (i,)) for i in self.data.ids)]
+        if len(self.selected_ids) > 1:
+            choices.append((f"{len(self.selected_ids)} selected", self.selected_ids))
+        return choices
+
+
+class State(Selection):
     """The state of an exploration; setting a trait is moving the widget.
 
     Attributes
@@ -55,8 +87,6 @@ class State(tl.HasTraits):
         Slider values by parameter name (omegas and sigmas as SDs).
     fixed : tuple of str
         Parameters that a fit keeps.
-    selected_ids : tuple
-        Subjects lit up in every panel.
     method : str
     ofv : float
         Objective at the slider values; NaN while it cannot be computed.
@@ -75,7 +105,6 @@ class State(tl.HasTraits):
 
     params = tl.Dict()
     fixed = tl.Tuple()
-    selected_ids = tl.Tuple()
     method = tl.Unicode("focei")
     ofv = tl.Float(float("nan"))
     pinned = tl.Float(None, allow_none=True)
@@ -123,18 +152,6 @@ class State(tl.HasTraits):
         if unknown:
             raise tl.TraitError(f"There is no parameter '{unknown[0]}'; there are {', '.join(merged)}.")
         return merged | {name: float(value) for name, value in given.items()}
-
-    @tl.validate("selected_ids")
-    def _valid_selection(self, proposal: Any) -> tuple[Any, ...]:
-        unknown = [i for i in proposal["value"] if i not in self.data.ids]
-        if unknown:
-            raise tl.TraitError(f"ID {unknown[0]!r} is not in the data.")
-        return tuple(dict.fromkeys(proposal["value"]))
-
-    def toggle(self, subject: Any) -> None:
-        """Add a subject to the selection, or take it out."""
-        kept = tuple(i for i in self.selected_ids if i != subject)
-        self.selected_ids = kept if len(kept) < len(self.selected_ids) else (*kept, subject)
 
     def pin(self) -> None:
         """Remember the objective of the moment; changes are counted from it."""

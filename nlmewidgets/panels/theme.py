@@ -56,6 +56,17 @@ body[data-jp-theme-light="false"] {
 .nlme-empty { padding: 36px 12px; color: var(--jp-ui-font-color2, #555); font-size: 13px; text-align: center; }
 .nlme-badge { border-radius: 3px; padding: 0 5px; font-size: 11px; border: 1px solid currentColor;
            white-space: nowrap; }
+.nlme-scroll { overflow: auto; max-height: 460px; }
+.nlme-table table { border-collapse: collapse; font-size: 12px; line-height: 1.35; font-variant-numeric: tabular-nums;
+           color: var(--jp-ui-font-color1, #222); }
+.nlme-table th, .nlme-table td { padding: 3px 9px; text-align: right; white-space: nowrap; border: 0;
+           border-bottom: 1px solid var(--jp-border-color2, #ddd); background: transparent;
+           color: var(--jp-ui-font-color1, #222); }
+.nlme-table thead th { font-weight: 600; vertical-align: bottom; }
+.nlme-table th.text, .nlme-table td.text { text-align: left; }
+.nlme-table td.wide { white-space: normal; min-width: 220px; }
+.nlme-table .unit { font-weight: 400; color: var(--jp-ui-font-color2, #555); }
+.nlme-table tr.picked td { background: color-mix(in srgb, var(--nlme-selected) 22%, transparent); }
 .nlme .nlme-code textarea { box-sizing: border-box; width: 100%;
            font-family: var(--jp-code-font-family, monospace); font-size: 12px; line-height: 1.4; }
 .nlme .nlme-picked { outline: 2px solid var(--nlme-selected); outline-offset: -2px; }
