@@ -26,10 +26,21 @@ from nlmewidgets.core.errors import DataError, MethodError, ModelError, NlmeErro
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.special import ExpMix, expit, ndtr, ndtri
-from nlmewidgets.core.symbols import covariate, dose, eta, f, level, sigma, states, theta, time
+from nlmewidgets.core.symbols import covariate, dose, dv, eta, f, level, sigma, states, theta, time
 from nlmewidgets.core.system import Route
+from nlmewidgets.core.tails import log_ndtr, log_ndtr_between
 from nlmewidgets.fit import Fit, fit_async, load_fit, stream
-from nlmewidgets.library.residual import Additive, Combined, Combined1, Proportional
+from nlmewidgets.library.residual import (
+    Additive,
+    BoxCoxError,
+    Combined,
+    Combined1,
+    LogNormalError,
+    Power,
+    Proportional,
+    Student,
+    TransformBothSides,
+)
 from nlmewidgets.methods import Iteration
 
 if TYPE_CHECKING:
@@ -40,6 +51,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Additive",
+    "BoxCoxError",
     "BoxCoxNormal",
     "Combined",
     "Combined1",
@@ -49,23 +61,28 @@ __all__ = [
     "Fit",
     "Iteration",
     "LogNormal",
+    "LogNormalError",
     "LogitNormal",
     "MethodError",
     "Model",
     "ModelError",
     "NlmeError",
     "Normal",
+    "Power",
     "ProbitNormal",
     "Problem",
     "Proportional",
     "Route",
+    "Student",
     "StudentLogNormal",
+    "TransformBothSides",
     "allometric",
     "category",
     "covariate",
     "datasets",
     "diagnostics",
     "dose",
+    "dv",
     "eta",
     "expit",
     "explore",
@@ -77,6 +94,8 @@ __all__ = [
     "library",
     "linear",
     "load_fit",
+    "log_ndtr",
+    "log_ndtr_between",
     "look",
     "maturation",
     "methods",

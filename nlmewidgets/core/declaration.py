@@ -15,16 +15,32 @@ from nlmewidgets.core import symbols as role
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.expression import FUNCTIONS, parse
-from nlmewidgets.core.observation import Observation
+from nlmewidgets.core.observation import Observation, normal
 from nlmewidgets.core.parameters import Parameter, ParameterSpace
 from nlmewidgets.core.system import Route, System
 
-__all__ = ["Declaration"]
+__all__ = ["Declaration", "check_blq"]
 
 _NAMES = {"t": "nw.time", "time": "nw.time", "dose": "nw.dose", "f": "nw.f"}
 """Names with a meaning of their own in expressions; no parameter may have them."""
 _NOT_REAL = (sp.nan, sp.zoo, sp.oo, -sp.oo, sp.I)
 _ARITHMETIC = (sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, Boolean, ExprCondPair, sp.Tuple)
+
+
+def check_blq(blq: str, observations: Mapping[str, Observation]) -> None:
+    """Refuse a treatment of censored observations that does not exist or does not apply."""
+    if blq == "M1":
+        raise ModelError(
+            "blq='M1' leaves censored records out, which is a choice about data: use data.filter('CENS == 0')."
+        )
+    if blq not in ("M3", "M4"):
+        raise ModelError(f"blq={blq!r} is no treatment of censored observations; there are 'M3' and 'M4'.")
+    if blq == "M4":
+        for name, own in observations.items():
+            if own.score is None or own.transformed:
+                raise ModelError(
+                    f"blq='M4' conditions on y > 0, which the residual error of '{name}' does not allow; use blq='M3'."
+                )
 
 
 class Declaration:
@@ -276,12 +292,10 @@ class Declaration:
             given = f"the keys {list(value)}" if isinstance(value, Mapping) else f"one model, {value!r}"
             raise ModelError(f"residual= has {given}; with several outputs give one to each: {{{wanted}}}.")
         several = len(outputs) > 1
-        return {
-            name: Observation(self.residual(item, name if several else "")) for name, item in declared.items()
-        }, declared
+        return {name: self.residual(item, name if several else "") for name, item in declared.items()}, declared
 
-    def residual(self, value: Any, output: str = "") -> sp.Expr:
-        """Return the canonical standard deviation in f, sigmas, time and covariates.
+    def residual(self, value: Any, output: str = "") -> Observation:
+        """Return the canonical distribution of y in f, sigmas, time and covariates.
 
         The sigmas of a library model get the name of the output, if there is one, behind theirs.
         """
@@ -294,8 +308,11 @@ class Declaration:
             expr = self._expression(value["sd"], "the residual sd")
             if expr.is_number and not expr > 0:
                 raise ModelError(f"The residual sd is {expr}; a standard deviation is positive.")
-        elif hasattr(value, "sd_expression") and not isinstance(value, type):
-            expr = value.sd_expression(role.f)
+            if expr.has(role.dv):
+                raise ModelError("'dv' cannot be used in the residual sd; what depends on the datum is a likelihood.")
+            found = normal(expr)
+        elif hasattr(value, "observation") and not isinstance(value, type):
+            found = value.observation()
             own = set(value.sigma_names.values()) if output else set()
         elif isinstance(value, type):
             name = value.__name__
@@ -306,7 +323,10 @@ class Declaration:
                 'Combined(additive, proportional), Combined1(additive, proportional) or {"sd": expression}.'
             )
         changes: dict[sp.Symbol, sp.Symbol] = {}
-        for symbol in sorted(expr.free_symbols, key=lambda s: s.name):
+        # Sigmas in the order of a library model's arguments, others by name.
+        order = list(getattr(value, "sigma_names", {}).values())
+        place = {name: k for k, name in enumerate(order)}
+        for symbol in sorted(found.atoms(sp.Symbol), key=lambda s: (place.get(s.name, len(place)), s.name)):
             if isinstance(symbol, role.Sigma):
                 number, fixed = symbol.details
                 name = f"{symbol.name}_{output}" if symbol.name in own else symbol.name
@@ -316,13 +336,14 @@ class Declaration:
                 if symbol.name in self.thetas:
                     raise ModelError(f"theta '{symbol.name}' is used in the prediction and in residual=; use two.")
                 number, lower, upper, fixed = symbol.details
-                self._keep(self.sigmas, Parameter(symbol.name, number, lower, upper, fixed))
-                changes[symbol] = role.plain_sigma(symbol.name, lower)
-            elif symbol not in (role.f, role.time) and not isinstance(symbol, role.Covariate):
+                name = f"{symbol.name}_{output}" if symbol.name in own else symbol.name
+                self._keep(self.sigmas, Parameter(name, number, lower, upper, fixed))
+                changes[symbol] = role.plain_sigma(name, lower)
+            elif symbol not in (role.f, role.time, role.dv) and not isinstance(symbol, role.Covariate):
                 raise ModelError(
                     f"'{symbol.name}' cannot be used in the residual sd; use nw.f, nw.sigma(), nw.time and covariates."
                 )
-        return expr.xreplace(changes)
+        return found.xreplace(changes)
 
     def space(self, correlation: Mapping[tuple[Any, Any], float]) -> ParameterSpace:
         """Return the parameter space."""

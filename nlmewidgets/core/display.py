@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
@@ -10,6 +12,7 @@ from sympy.printing.latex import LatexPrinter
 from nlmewidgets.core import symbols as role
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.model import Model
+from nlmewidgets.core.observation import Observation
 from nlmewidgets.core.system import Route
 
 __all__ = ["equations"]
@@ -100,8 +103,7 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
     rows += _omega_rows(model, printer)
     for name, observation in model.observations.items():
         f, y = (role.f, sp.Symbol("y")) if single else (_output("f", name), _output("y", name))
-        variance = (observation.sd**2).xreplace({role.f: f})
-        rows.append(rf"{show(y)} &= {show(f)} + \varepsilon,\quad \varepsilon \sim N\left(0,\; {show(variance)}\right)")
+        rows.append(_observation_row(observation.xreplace({role.f: f, role.dv: y}), f, y, show))
     if derivatives:
         for name, prediction in model.outputs.items():
             left = "f" if single else show(_output("f", name))
@@ -113,6 +115,14 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
 
 
 _EACH = r"\quad\text{for each occasion}"
+
+
+def _observation_row(own: Observation, f: sp.Symbol, y: sp.Symbol, show: Callable[[Any], str]) -> str:
+    if own.sd is None:
+        density = f if own.pointwise else sp.expand_mul(-own.minus2log / 2)
+        return rf"\log p\left({show(y)}\right) &= {show(density)}"
+    left, right = (y, f) if own.center is None else (own.center.xreplace({f: y}), own.center)
+    return rf"{show(left)} &= {show(right)} + \varepsilon,\quad \varepsilon \sim N\left(0,\; {show(own.sd**2)}\right)"
 
 
 def _omega_rows(model: Model, printer: _Latex) -> list[str]:

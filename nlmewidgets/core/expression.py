@@ -12,6 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 import sympy as sp
+from scipy import special
 from sympy.logic.boolalg import Boolean
 from sympy.printing.str import StrPrinter
 
@@ -19,13 +20,21 @@ from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.special import ExpMix, expit, expmix, ndtr, ndtri
 from nlmewidgets.core.special import pairs as expmix_pairs
 from nlmewidgets.core.symbols import Covariate, Eta, Sigma, State, Theta
+from nlmewidgets.core.tails import log_ndtr, log_ndtr_between, ndtr_between
 
 __all__ = ["FUNCTIONS", "TextPrinter", "parse", "role_key", "to_text"]
 
 _SYMPY = "exp log sqrt sin cos tan sinh cosh tanh atan erf Abs sign floor Max Min Piecewise And Or Not ITE Eq Ne"
 
 FUNCTIONS: dict[str, Callable[..., sp.Basic]] = dict(
-    {name: getattr(sp, name) for name in _SYMPY.split()}, expit=expit, ndtr=ndtr, ndtri=ndtri, ExpMix=ExpMix
+    {name: getattr(sp, name) for name in _SYMPY.split()},
+    expit=expit,
+    ndtr=ndtr,
+    ndtri=ndtri,
+    log_ndtr=log_ndtr,
+    log_ndtr_between=log_ndtr_between,
+    loggamma=sp.loggamma,
+    ExpMix=ExpMix,
 )
 """What may be called in an expression."""
 
@@ -44,6 +53,9 @@ _NUMERIC: dict[str, Callable[..., float]] = {
     "expit": lambda x: 0.5 * (1.0 + math.tanh(0.5 * x)),
     "ndtri": NormalDist().inv_cdf,
     "ndtr": lambda x: 0.5 * math.erfc(-x / math.sqrt(2.0)),
+    "log_ndtr": lambda x: float(special.log_ndtr(x)),
+    "log_ndtr_between": lambda a, b: float(ndtr_between(a, b)),
+    "loggamma": math.lgamma,
     "ExpMix": _expmix,
 }
 """The functions in doubles, for parts without symbols."""

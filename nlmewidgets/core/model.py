@@ -12,7 +12,7 @@ import pandas as pd
 import sympy as sp
 
 from nlmewidgets.core import symbols as role
-from nlmewidgets.core.declaration import Declaration
+from nlmewidgets.core.declaration import Declaration, check_blq
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import DataError, ModelError
 from nlmewidgets.core.observation import Observation
@@ -81,6 +81,7 @@ class Model:
     space: ParameterSpace
     name: str | None
     system: System | None
+    blq: str
     extra: tuple[sp.Symbol, ...]
 
     def __init__(
@@ -94,6 +95,7 @@ class Model:
         odes: Mapping[Any, Any] | None = None,
         initial: Mapping[Any, Any] | None = None,
         doses: Mapping[Any, Any] | None = None,
+        blq: str = "M3",
     ) -> None:
         if not isinstance(parameters, Mapping) or not parameters:
             state = "empty" if isinstance(parameters, Mapping) else "not a mapping"
@@ -108,7 +110,8 @@ class Model:
         build.check_usage(tuple(outputs.values()), system)
         for expression in outputs.values():  # refuses what cannot be summed over doses
             split_dose_terms(remove_equal_rate_singularities(expression))
-        parts = self.from_parts(outputs, build.parameters, observations, residuals, space, name, system)
+        check_blq(blq, observations)
+        parts = self.from_parts(outputs, build.parameters, observations, residuals, space, name, system, blq)
         self.__dict__.update(parts.__dict__)
 
     @classmethod
@@ -121,6 +124,7 @@ class Model:
         space: ParameterSpace,
         name: str | None,
         system: System | None = None,
+        blq: str = "M3",
     ) -> Model:
         """Return a model from canonical expressions and a parameter space, as they are stored."""
         new = object.__new__(cls)
@@ -134,6 +138,7 @@ class Model:
             space=space,
             name=name,
             system=system,
+            blq=blq,
             extra=extra,
         )
         return new

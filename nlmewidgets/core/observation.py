@@ -1,47 +1,187 @@
-r"""The Gaussian observation model: −2 log density of y given f, and its derivatives, from one tape.
+r"""How the data of an output are distributed given its prediction f: densities as tapes.
 
-With residual variance R(f, σ) = sd², up to the constant log 2π,
+An `Observation` holds expressions in y (`nw.dv`), f, sigmas, time and covariates: L = −2 log p(y | f, σ),
+the expected information h for f (of ½L), and, where there are any, what only some densities have: a
+residual standard deviation, a standardised residual, a way to draw.  The Gaussian case, with R = sd² and
+an increasing transform t of both sides (t(y) = y without),
 
-.. math:: L = \log R + (y - f)^2 / R,
+.. math:: L = \log R + \frac{(t(y) - t(f))^2}{R} - 2 \log t'(y), \qquad
+          h = \frac{t'(f)^2}{R} + \tfrac12 \Bigl(\frac{R_f}{R}\Bigr)^2 ,
 
-and the expected information for f is :math:`h = 1/R + \tfrac12 (R_f/R)^2` (the weight of G'G in
-FOCEI's Hessian).  Everything structurally zero stays so: an additive error costs no more than it must.
+omits log 2π for each observation, as NONMEM does; every other density is complete.  Everything
+structurally zero stays so: an additive error costs no more than it must.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import sympy as sp
+from scipy import special
 
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.printers import Kernel, numpy_kernel
-from nlmewidgets.core.symbols import f, time
+from nlmewidgets.core.special import ndtr, ndtri
+from nlmewidgets.core.symbols import dv, f, limit, time
+from nlmewidgets.core.tails import log_ndtr, log_ndtr_between, stdtrit
 from nlmewidgets.core.tape import Level, Tape
 
-__all__ = ["Group", "Observation", "ObservationProgram", "Second", "Variance", "observation_program", "observe"]
+__all__ = [
+    "COUNTS",
+    "Group",
+    "Observation",
+    "ObservationProgram",
+    "Second",
+    "Transform",
+    "Variance",
+    "draw",
+    "likelihood",
+    "normal",
+    "observation_program",
+    "observe",
+    "student",
+]
 
-_y = sp.Symbol("y", real=True)
+COUNTS = "counts"
+"""The values of a count: 0, 1, 2, …"""
+
+_MOST_COUNT = 100_000
+
+
+class Transform(NamedTuple):
+    """An increasing function t of data and prediction, its derivative and its inverse."""
+
+    forward: Callable[[sp.Expr], sp.Expr]
+    slope: Callable[[sp.Expr], sp.Expr]
+    inverse: Callable[[sp.Expr], sp.Expr]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """How the data of one output are distributed, as expressions in f, sigmas, time and covariates.
+    """The distribution of y given f, as expressions.
 
     Attributes
     ----------
-    sd : Expr
-        Standard deviation of y given f.
+    minus2log : Expr
+        L = −2 log p(y | f, σ), without log 2π where `sd` is given.
+    information : Expr
+        h, the expected second derivative of ½L along f.
+    sd : Expr or None
+        Gaussian densities: the standard deviation of t(y).
+    score : Expr or None
+        (t(y) − t(f))/sd, standard normal.
+    draw : Expr or None
+        y from a standard normal number in the place of `dv`.
+    values : tuple, COUNTS or None
+        The values a discrete y can take.
+    center : Expr or None
+        t(f), where t is not the identity.
+    pointwise : bool
+        Whether f is log p(y | φ) itself and no prediction.
     """
 
-    sd: sp.Expr
+    minus2log: sp.Expr
+    information: sp.Expr
+    sd: sp.Expr | None = None
+    score: sp.Expr | None = None
+    draw: sp.Expr | None = None
+    values: tuple[Any, ...] | str | None = None
+    center: sp.Expr | None = None
+    pointwise: bool = False
+
+    def _expressions(self) -> dict[str, sp.Expr]:
+        found = {x.name: getattr(self, x.name) for x in fields(self)}
+        return {name: e for name, e in found.items() if isinstance(e, sp.Expr)}
 
     def atoms(self, *kinds: type) -> set[sp.Basic]:
         """Return the symbols of these kinds in any of its expressions."""
-        return self.sd.atoms(*kinds)
+        return {s for e in self._expressions().values() for s in e.atoms(*kinds)}
+
+    def xreplace(self, changes: dict[sp.Symbol, sp.Expr]) -> Observation:
+        """Return the observation model with symbols replaced."""
+        return replace(self, **{name: e.xreplace(changes) for name, e in self._expressions().items()})
+
+    @property
+    def transformed(self) -> bool:
+        """Whether t is not the identity."""
+        return self.center is not None
+
+    def censored(self, kind: str, method: str) -> Observation:
+        r"""Return the distribution of an observation of which only an interval is known.
+
+        Parameters
+        ----------
+        kind : 'below', 'above', 'between' or ''
+            Below y, above y, between y and its limit, or measured.
+        method : 'M3' or 'M4'
+            M4 conditions all observations on y > 0.
+
+        Notes
+        -----
+        With z(y) the standardised residual: :math:`-2\log\Phi(z(y))` below, :math:`-2\log\Phi(-z(y))` above,
+        :math:`-2\log(\Phi(z_2) - \Phi(z_1))` between; M4 adds :math:`2\log\Phi(-z(0))` and a lower end 0
+        (Beal 2001, doi:10.1023/A:1012299115260).
+        """
+        z = self.score
+        if z is None or (not kind and method == "M3"):
+            return self
+        other = z.xreplace({dv: limit})
+        zero = z.xreplace({dv: sp.S.Zero}) if method == "M4" else None
+        value = {
+            "": self.minus2log,
+            "below": -2 * (log_ndtr(z) if zero is None else log_ndtr_between(zero, z)),
+            "above": -2 * log_ndtr(-z),
+            "between": -2 * log_ndtr_between(sp.Min(z, other), sp.Max(z, other)),
+        }[kind]
+        if zero is None:
+            return replace(self, minus2log=value, sd=None, score=None)
+        if not kind:
+            value = value + sp.log(2 * sp.pi)  # a conditional density is no longer normal: complete
+        assert self.sd is not None
+        least = ndtr(zero)
+        draw = f + self.sd * ndtri(least + ndtr(dv) * ndtr(-zero))
+        return replace(self, minus2log=value + 2 * log_ndtr(-zero), sd=None, score=None, draw=draw)
+
+
+def normal(sd: sp.Expr, transform: Transform | None = None) -> Observation:
+    """Return y ~ N(f, sd²), or t(y) ~ N(t(f), sd²)."""
+    variance = sp.expand(sd**2) if sd.is_polynomial(f) and not sd.is_Add else sd**2
+    relative = sp.diff(variance, f) ** 2 / variance**2 / 2
+    if transform is None:
+        error, value, information, draw = dv - f, sp.log(variance), 1 / variance + relative, f + sd * dv
+    else:
+        error = transform.forward(dv) - transform.forward(f)
+        value = sp.log(variance) - 2 * sp.log(transform.slope(dv))
+        information = transform.slope(f) ** 2 / variance + relative
+        draw = transform.inverse(transform.forward(f) + sd * dv)
+    return Observation(
+        minus2log=value + error**2 / variance,
+        information=information,
+        sd=sd,
+        score=error / sp.sqrt(variance),
+        draw=draw,
+        center=None if transform is None else transform.forward(f),
+    )
+
+
+def student(sd: sp.Expr, df: sp.Expr) -> Observation:
+    """Return y = f + sd·T with T of Student's distribution with `df` degrees of freedom."""
+    half = (df + 1) / 2
+    constant = 2 * (sp.loggamma(df / 2) - sp.loggamma(half)) + sp.log(sp.pi * df)
+    return Observation(
+        minus2log=constant + sp.log(sd**2) + 2 * half * sp.log(1 + (dv - f) ** 2 / (df * sd**2)),
+        information=(df + 1) / (df + 3) / sd**2 + 2 * df / (df + 3) * (sp.diff(sd, f) / sd) ** 2,
+        draw=f + sd * stdtrit(df, ndtr(dv)),
+    )
+
+
+def likelihood(log_density: sp.Expr, information: sp.Expr, values: tuple[Any, ...] | str | None = None) -> Observation:
+    """Return a distribution by log p(y | f) and its expected information."""
+    return Observation(-2 * log_density, information, values=values, pointwise=log_density == f)
 
 
 class Second(NamedTuple):
@@ -67,49 +207,52 @@ class Variance(NamedTuple):
 
 
 class ObservationProgram:
-    """Kernels of L, h and R in (y, f, sigmas, time, covariates)."""
+    """Kernels of L, h, R and the rest in (y, f, sigmas, time, limit, covariates)."""
 
     def __init__(
         self, observation: Observation, sigmas: tuple[sp.Symbol, ...], covariates: tuple[sp.Symbol, ...]
     ) -> None:
-        sd = observation.sd
-        levels: dict[sp.Symbol, Level] = {_y: Level.RECORD, f: Level.RECORD}
-        levels |= dict.fromkeys(sigmas, Level.CONSTANT) | {time: Level.RECORD}
+        self.observation = observation
+        levels: dict[sp.Symbol, Level] = {dv: Level.RECORD, f: Level.RECORD}
+        levels |= dict.fromkeys(sigmas, Level.CONSTANT) | {time: Level.RECORD, limit: Level.RECORD}
         levels |= dict.fromkeys(covariates, Level.RECORD)
         self.tape = Tape(levels)
-        variance = sp.expand(sd**2) if sd.is_polynomial(f) and not sd.is_Add else sd**2
-        self._r = self.tape.expression(variance)
-        self._sd = self.tape.expression(sd)
-        self._l = self.tape.expression(sp.log(variance) + (_y - f) ** 2 / variance)
-        slope = sp.diff(variance, f)
-        self._h = self.tape.expression(1 / variance + slope**2 / variance**2 / 2)
-        self._f = self.tape.inputs[f]
         self._sigmas = [self.tape.inputs[s] for s in sigmas]
         self._kernels: dict[str, Kernel] = {}
 
     def kernel(self, name: str) -> Kernel:
-        """Return the kernel 'value', 'newton', 'gradient', 'variance' or 'sd'."""
+        """Return the kernel 'value', 'newton', 'gradient', 'variance', 'sd', 'score', 'slope' (t') or 'draw'."""
         if name not in self._kernels:
             self._kernels[name] = numpy_kernel(self.tape, self._packs(name))
         return self._kernels[name]
 
     def _packs(self, name: str) -> list[Any]:
-        tape, f_, sigmas = self.tape, self._f, self._sigmas
-        if name == "sd":
-            return [[self._sd]]
+        tape, sigmas, own = self.tape, self._sigmas, self.observation
+        f_ = tape.inputs[f]
+        if name in ("sd", "score", "draw"):
+            expression = getattr(own, name)
+            return [[tape.constant(np.nan) if expression is None else tape.expression(expression)]]
+        if name == "slope":
+            return [tape.constant(1.0) if own.center is None else tape.derivative(tape.expression(own.center), f_)]
         if name == "variance":
-            first = tape.derivative(self._r, f_)
-            return [self._r, first, tape.gradient(self._r, sigmas) or None, tape.derivative(first, f_)]
+            if own.sd is None:
+                return [tape.constant(np.nan), None, None, None]
+            sd = own.sd
+            r = tape.expression(sp.expand(sd**2) if sd.is_polynomial(f) and not sd.is_Add else sd**2)
+            first = tape.derivative(r, f_)
+            return [r, first, tape.gradient(r, sigmas) or None, tape.derivative(first, f_)]
+        value = tape.expression(own.minus2log)
         if name == "value":
-            return [self._l]
-        first = tape.derivative(self._l, f_)
-        packs: list[Any] = [self._l, first, tape.derivative(first, f_), self._h]
+            return [value]
+        information = tape.expression(own.information)
+        first = tape.derivative(value, f_)
+        packs: list[Any] = [value, first, tape.derivative(first, f_), information]
         if name == "gradient":
             packs += [
-                tape.gradient(self._l, sigmas) or None,
+                tape.gradient(value, sigmas) or None,
                 tape.gradient(first, sigmas) or None,
-                tape.derivative(self._h, f_),
-                tape.gradient(self._h, sigmas) or None,
+                tape.derivative(information, f_),
+                tape.gradient(information, sigmas) or None,
             ]
         return packs
 
@@ -133,17 +276,52 @@ class Group:
         Which observations; None: all.
     y : (m,) float
     inputs : tuple of (m,) float
-        Time and covariates.
+        Time, limit and covariates.
+    output : int
+    kind : str
+        '' measured, or how censored.
     """
 
     program: ObservationProgram
     rows: Ints | None
     y: Array
     inputs: tuple[Array, ...]
+    output: int = 0
+    kind: str = ""
 
-    def __call__(self, name: str, f: Array, sigma: Array) -> tuple[Any, ...]:
+    def __call__(self, name: str, f: Array, sigma: Array, y: Array | None = None) -> tuple[Any, ...]:
         """Run a kernel at predictions f (..., m)."""
-        return self.program.kernel(name)((self.y, f, *sigma, *self.inputs), None, f.shape)
+        own = self.y if y is None else y
+        return self.program.kernel(name)((own, f, *sigma, *self.inputs), None, f.shape)
+
+    @property
+    def normal(self) -> bool:
+        """Whether its observations are measured and normal, perhaps after a transform."""
+        return self.program.observation.sd is not None
+
+    def draw(self, f: Array, sigma: Array, noise: Array) -> Array:
+        """Return data drawn at predictions f by standard normal numbers; NaN where the density has no way to draw."""
+        values = self.program.observation.values
+        if values is None:
+            return np.broadcast_to(self("draw", f, sigma, noise)[0][0], f.shape)
+        return invert(lambda y: self("value", f, sigma, np.full(f.shape[-1:], y))[0], values, noise)
+
+
+def invert(minus2log: Callable[[float], Any], values: tuple[Any, ...] | str, noise: Array) -> Array:
+    """Return discrete data by inversion of their distribution function, summed value by value."""
+    uniform = special.ndtr(noise)
+    out = np.full(noise.shape, np.nan)
+    below = np.zeros(noise.shape)
+    for value in range(_MOST_COUNT) if isinstance(values, str) else values:
+        with np.errstate(all="ignore"):
+            below = below + np.exp(-0.5 * np.broadcast_to(minus2log(float(value)), noise.shape))
+        out[np.isnan(out) & (uniform < below)] = value
+        if not (np.isnan(out) & np.isfinite(below)).any():
+            break
+    else:
+        if not isinstance(values, str):  # the last value, where rounding leaves the sum short of 1
+            out[np.isnan(out) & (below > 0.999)] = values[-1]
+    return out
 
 
 def observe(groups: tuple[Group, ...], name: str, f: Array, sigma: Array) -> tuple[Any, ...]:
@@ -152,6 +330,16 @@ def observe(groups: tuple[Group, ...], name: str, f: Array, sigma: Array) -> tup
         return groups[0](name, f, sigma)
     parts = [group(name, f[..., group.rows], sigma) for group in groups]
     return tuple(_scatter(groups, column, f.shape) for column in zip(*parts, strict=True))
+
+
+def draw(groups: tuple[Group, ...], f: Array, sigma: Array, noise: Array) -> Array:
+    """Return data drawn at predictions f (..., obs) by standard normal numbers."""
+    if len(groups) == 1:
+        return groups[0].draw(f, sigma, noise)
+    out = np.empty(np.broadcast_shapes(f.shape, noise.shape))
+    for group in groups:
+        out[..., group.rows] = group.draw(f[..., group.rows], sigma, noise[..., group.rows])
+    return out
 
 
 def _scatter(groups: tuple[Group, ...], column: tuple[Any, ...], shape: tuple[int, ...]) -> Any:

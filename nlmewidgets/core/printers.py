@@ -10,6 +10,7 @@ from scipy import special
 
 from nlmewidgets.core.simplex import expsimplex, multi_indices
 from nlmewidgets.core.special import expmix, pairs
+from nlmewidgets.core.tails import gap, mills, ndtr_between
 from nlmewidgets.core.tape import ZERO, Index, Level, Tape
 
 __all__ = ["Kernel", "numpy_kernel"]
@@ -24,8 +25,16 @@ _NUMPY = """
     greater greater_equal less less_equal equal not_equal logical_and logical_or logical_not
 """
 _NAMESPACE: dict[str, Any] = {name: getattr(np, name) for name in _NUMPY.split()}
-_NAMESPACE |= {name: getattr(special, name) for name in ("erf", "expit", "ndtr", "ndtri")}
-_NAMESPACE |= {"expmix": expmix, "expsimplex": expsimplex}
+_SCIPY = "erf expit gammaln log_ndtr ndtr ndtri polygamma stdtrit"
+_NAMESPACE |= {name: getattr(special, name) for name in _SCIPY.split()}
+_NAMESPACE |= {
+    "nan": np.nan,
+    "expmix": expmix,
+    "expsimplex": expsimplex,
+    "mills": mills,
+    "gap": gap,
+    "ndtr_between": ndtr_between,
+}
 
 Kernel = Callable[..., tuple[Any, ...]]
 
@@ -90,6 +99,8 @@ def numpy_kernel(tape: Tape, packs: Sequence[Pack]) -> Kernel:
             indices: Sequence[Any] = pairs(order) if simple else multi_indices(len(args), order)
             place = indices.index(node.payload)
             lines.append(f"v{number} = {base}[{place}]")
+        elif node.op == "polygamma":
+            lines.append(f"v{number} = polygamma({node.payload}, {args[0]})")
         elif node.op in _INFIX:
             lines.append(f"v{number} = " + _INFIX[node.op].format(*args))
         else:

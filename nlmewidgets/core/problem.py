@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import sympy as sp
+from numpy.typing import NDArray
 
 from nlmewidgets.core import symbols as role
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.data import Data
-from nlmewidgets.core.errors import DataError
+from nlmewidgets.core.errors import DataError, ModelError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.model import Model
-from nlmewidgets.core.observation import Group, Second, Variance, observation_program, observe
+from nlmewidgets.core.observation import Group, Second, Variance, draw, observation_program, observe
 from nlmewidgets.core.occasions import Occasions
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.printers import Kernel, numpy_kernel
@@ -275,8 +276,77 @@ class Problem:
         return Variance(*observe(self.groups, "variance", f, sigma))
 
     def residual_sd(self, f: Array, sigma: Array) -> Array:
-        """Return the residual standard deviation at each observation, (..., obs)."""
+        """Return the residual standard deviation at each observation, (..., obs); NaN where it has none."""
         return observe(self.groups, "sd", f, sigma)[0][0]
+
+    def score(self, f: Array, sigma: Array) -> Array:
+        """Return the standardised residual (t(y) − t(f))/sd, (..., obs); NaN where y is censored or not normal."""
+        return observe(self.groups, "score", f, sigma)[0][0]
+
+    def center_slope(self, f: Array, sigma: Array) -> Array:
+        """Return t'(f) at each observation, 1 where nothing is transformed."""
+        return np.broadcast_to(observe(self.groups, "slope", f, sigma)[0], f.shape)
+
+    def _rows_where(self, found: Callable[[Group], bool]) -> NDArray[np.bool_]:
+        out = np.zeros(self.n_obs, dtype=bool)
+        for g in self.groups:
+            out[slice(None) if g.rows is None else g.rows] = found(g)
+        return out
+
+    @cached_property
+    def normal_rows(self) -> NDArray[np.bool_]:
+        """Which observations are measured and normal, perhaps after a transform, (obs,) bool."""
+        return self._rows_where(lambda g: g.normal)
+
+    @cached_property
+    def plain_rows(self) -> NDArray[np.bool_]:
+        """Which observations are measured and normal without a transform, (obs,) bool."""
+        return self._rows_where(lambda g: g.normal and not g.program.observation.transformed)
+
+    @cached_property
+    def pointwise_rows(self) -> NDArray[np.bool_]:
+        """Which observations have log p(y | φ) in the place of a prediction, (obs,) bool."""
+        return self._rows_where(lambda g: g.program.observation.pointwise)
+
+    @property
+    def n_normal(self) -> int:
+        """Number of observations whose likelihood omits log 2π: those measured and normal."""
+        return int(self.normal_rows.sum())
+
+    def not_normal(self, *, transformed: bool = True) -> str | None:
+        """Return what keeps the data from being normal around the prediction, in words; None if they are.
+
+        Parameters
+        ----------
+        transformed : bool
+            Whether they may be so after a transform of both sides.
+        """
+        for g in self.groups:
+            name = f" of '{list(self.model.outputs)[g.output]}'" if len(self.model.outputs) > 1 else ""
+            if g.kind:
+                return f"censored observations{name} (CENS)"
+            if not g.normal:
+                return f"a likelihood{name} that is not normal"
+            if not transformed and g.program.observation.transformed:
+                return f"a transform of both sides{name}"
+        return None
+
+    def draw(self, slots: Array, f: Array, sigma: Array, noise: Array) -> Array:
+        """Return data made from standard normal numbers (..., obs) at slots and their predictions.
+
+        Raises
+        ------
+        ModelError
+            If a likelihood says nothing about how to draw from it.
+        """
+        for g in self.groups:
+            own = g.program.observation
+            if own.draw is None and own.values is None:
+                raise ModelError(
+                    f"The likelihood of '{list(self.model.outputs)[g.output]}' cannot be simulated; give its possible "
+                    "values, e.g. LogLikelihood(expression, values=(0, 1)), or take a ready-made one such as Poisson."
+                )
+        return draw(self.groups, f, sigma, noise)
 
     # ------------------------------------------------------------------- results
 
@@ -304,10 +374,10 @@ class Problem:
         normal = rng.standard_normal((n, self.n_subjects, q))
         chol = np.linalg.cholesky(self.occasions.expand(values.omega)) if q else np.zeros((0, 0))
         eta = np.moveaxis(normal @ chol.T, -1, 0)
-        f = self.predict(self.slots(self.typical(values.theta).slots, eta))
+        slots = self.slots(self.typical(values.theta).slots, eta)
+        f = self.predict(slots)
         f = np.broadcast_to(f, (n, self.n_obs))
-        sd = self.residual_sd(f, values.sigma)
-        return f, f + sd * rng.standard_normal((n, self.n_obs))
+        return f, self.draw(slots, f, values.sigma, rng.standard_normal((n, self.n_obs)))
 
     def require_finite(self, f: Array, per_subject: Array) -> None:
         """Raise naming the first subject whose objective is not a number.
@@ -381,11 +451,15 @@ def _groups(
     order = [p.name for p in model.space.sigma]
     sigmas = tuple(sorted({s for o in observations for s in o.atoms(role.Sigma)}, key=lambda s: order.index(s.name)))
     groups = []
-    for k, rows in rows_of:
+    for k, all_rows in rows_of:
         used = tuple(s for s in covariates if s in observations[k].atoms(role.Covariate))
-        inputs = (data.dv, data.time, *(covariates[s] for s in used))
-        y, *rest = inputs if rows is None else (column[rows] for column in inputs)
-        groups.append(Group(observation_program(observations[k], sigmas, used), rows, y, tuple(rest)))
+        columns = (data.dv, data.time, data.limit, *(covariates[s] for s in used))
+        for kind, rows in _censoring(data, all_rows):
+            if kind and observations[k].score is None:
+                raise DataError(_no_interval(model, data, k, all_rows, kind))
+            program = observation_program(observations[k].censored(kind, model.blq), sigmas, used)
+            y, *rest = columns if rows is None else (column[rows] for column in columns)
+            groups.append(Group(program, rows, y, tuple(rest), k, kind))
     return tuple(groups)
 
 
@@ -394,6 +468,33 @@ def _values(data: Data, symbol: role.Covariate) -> Array:
     if isinstance(symbol, role.Level):
         return data.indicator(*symbol.details)
     return data.numeric_covariate(symbol.name)
+
+
+def _censoring(data: Data, rows: Ints | None) -> list[tuple[str, Ints | None]]:
+    """Return the rows of each kind: '' measured, 'below' DV, 'above' DV, 'between' DV and LIMIT."""
+    cens, known = data.cens, np.isfinite(data.limit)
+    if not cens.any():
+        return [("", rows)]
+    kinds = {"": cens == 0, "below": (cens > 0) & ~known, "above": (cens < 0) & ~known, "between": (cens != 0) & known}
+    inside = np.ones(len(cens), dtype=bool)
+    if rows is not None:
+        inside[:] = False
+        inside[rows] = True
+    found = [(kind, np.flatnonzero(mask & inside)) for kind, mask in kinds.items()]
+    if rows is None and sum(bool(r.size) for _, r in found) == 1:
+        return [(kind, None) for kind, r in found if r.size]
+    return [(kind, r) for kind, r in found if r.size] or [("", np.zeros(0, dtype=np.intp))]
+
+
+def _no_interval(model: Model, data: Data, output: int, rows: Ints | None, kind: str) -> str:
+    own = np.arange(data.n_obs) if rows is None else rows
+    i = int(own[data.cens[own] != 0][0])
+    name = list(model.outputs)[output]
+    return (
+        f"CENS={data.cens[i]} for subject {data.ids[data.subject[i]]} at TIME {data.time[i]:g} (record "
+        f"{np.flatnonzero(data.observed)[i] + 1}) asks for the probability of an interval, which the distribution of "
+        f"'{name}' does not have; use a normal residual, or leave these records out."
+    )
 
 
 def _theta_symbols(form: SlotForm, space: ParameterSpace) -> tuple[sp.Symbol, ...]:

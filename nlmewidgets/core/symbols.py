@@ -103,6 +103,15 @@ time = Reserved("t", real=True)
 dose = Reserved("dose", real=True)
 """The amount of a dose; terms that contain it are summed over all past doses."""
 
+dv = Reserved("dv", real=True)
+"""The datum itself, in likelihoods given as an expression."""
+
+limit = Reserved("limit", real=True)
+"""LIMIT of a censored record: the other end of its interval."""
+
+last = Reserved("last", real=True)
+"""1 at the last observation of a subject, 0 elsewhere: where the hazard of a whole follow-up is counted."""
+
 f = Reserved("f", real=True)
 """The prediction, in residual standard deviations given as an expression."""
 

@@ -16,6 +16,7 @@ import sympy as sp
 
 from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.special import ExpMix, expit, ndtr, ndtri
+from nlmewidgets.core.tails import log_ndtr, log_ndtr_between, stdtrit
 
 __all__ = ["ZERO", "Level", "Node", "Tape"]
 
@@ -289,6 +290,13 @@ class Tape:
             return self._node("logical_not", (self.expression(expr.args[0]),))
         if expr in (sp.true, sp.false):
             return self.constant(float(expr is sp.true))
+        if isinstance(expr, sp.polygamma):
+            order, x = expr.args
+            if not (order.is_Integer and order >= 0):
+                raise ModelError(f"{expr} has an order that is not a whole number.")
+            return self._node("polygamma", (self.expression(x),), int(order))
+        if expr.func in _OTHERS:
+            return self._node(_OTHERS[expr.func], tuple(self.expression(a) for a in expr.args))
         name = _FUNCTIONS.get(expr.func)
         if name is None:
             raise ModelError(
@@ -386,6 +394,11 @@ class Tape:
             powers = list(cast("tuple[int, ...]", node.payload))
             powers[position] += 1
             return self.neg(self._node("expmix", args, tuple(powers)))
+        if op == "ndtr_between":
+            density = _normal_density_over(self, args[position], number)
+            return density if position == 1 else self.neg(density)
+        if op == "polygamma":
+            return self._node("polygamma", args, cast("int", node.payload) + 1)
         if op in _DISCRETE:
             return ZERO
         return UNARY[op](self, args[0], number)
@@ -422,7 +435,11 @@ _FUNCTIONS: dict[type, str] = {
     expit: "expit",
     ndtr: "ndtr",
     ndtri: "ndtri",
+    log_ndtr: "log_ndtr",
+    sp.loggamma: "gammaln",
 }
+_OTHERS: dict[type, str] = {log_ndtr_between: "ndtr_between", stdtrit: "stdtrit"}
+"""Functions of two arguments; the quantile is for draws and never differentiated."""
 
 Rule = Callable[[Tape, int, int], Index]
 
@@ -430,6 +447,13 @@ Rule = Callable[[Tape, int, int], Index]
 def _normal_density(tape: Tape, x: int) -> int:
     square = tape.mul(tape.constant(-0.5), tape.mul(x, x))
     return tape.mul(tape.constant(0.3989422804014327), tape.unary("exp", square))
+
+
+def _normal_density_over(tape: Tape, x: int, log_probability: int) -> int:
+    """Return φ(x)/p from log p, without underflow of either."""
+    square = tape.mul(tape.constant(-0.5), tape.mul(x, x))
+    exponent = tape.sub(tape.sub(square, tape.constant(0.9189385332046727)), log_probability)
+    return tape.unary("exp", exponent)
 
 
 def _erf_rule(tape: Tape, x: int, _: int) -> int:
@@ -454,5 +478,9 @@ UNARY: dict[str, Rule] = {
     "expit": lambda tape, x, y: tape.mul(y, tape.sub(tape.constant(1.0), y)),
     "ndtr": lambda tape, x, y: _normal_density(tape, x),
     "ndtri": lambda tape, x, y: tape.inv(_normal_density(tape, y)),
+    "log_ndtr": lambda tape, x, y: tape.unary("mills", x),
+    "mills": lambda tape, x, y: tape.neg(tape.mul(y, tape.unary("gap", x))),  # m' = −m·(x + m)
+    "gap": lambda tape, x, y: tape.sub(tape.constant(1.0), tape.mul(tape.unary("mills", x), y)),
+    "gammaln": lambda tape, x, y: tape._node("polygamma", (x,), 0),
 }
 """Derivative rule of each one-argument operation: (tape, argument, operation) → node."""

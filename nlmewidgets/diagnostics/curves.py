@@ -57,9 +57,10 @@ def population_band(
     with np.errstate(all="ignore"):
         chol = np.linalg.cholesky(grid.occasions.expand(values.omega)) if q else np.zeros((0, 0))
         eta = (chol @ normal.reshape(q, draws * n)).reshape(normal.shape)
-        f = grid.predict(grid.slots(grid.typical(values.theta).slots, eta))
+        slots = grid.slots(grid.typical(values.theta).slots, eta)
+        f = grid.predict(slots)
         f = np.broadcast_to(f, (draws, f.shape[-1]))
-        y = f + grid.residual_sd(f, values.sigma) * noise
+        y = grid.draw(slots, f, values.sigma, noise)
         y = y.reshape(draws * n, -1)
         # Only the wanted order statistics, not a sort; NaN last.
         place = np.clip(np.round(np.array(levels) * (len(y) - 1)).astype(int), 0, len(y) - 1)

@@ -46,9 +46,15 @@ def shrinkage(problem: Problem, values: Values, eta: Array) -> pd.Series:
         of_eta.append(1.0 - drawn.std(ddof=1) / omega if len(drawn) > 1 else np.nan)
     with np.errstate(all="ignore"):
         f = problem.predict(problem.slots(problem.typical(values.theta).slots, eta))
-        iwres = (problem.y - f) / problem.residual_sd(f, values.sigma)
-    of_epsilon = 1.0 - float(np.sqrt(np.mean(iwres**2)))
+        iwres = problem.score(f, values.sigma)
+    of_epsilon = 1.0 - _root_mean_square(iwres)
     return pd.Series([*of_eta, of_epsilon], index=[*problem.space.eta, "epsilon"], name="shrinkage")
+
+
+def _root_mean_square(x: Array) -> float:
+    """Return it over what is a number: censored and other data without a residual do not count."""
+    known = np.isfinite(x)
+    return float(np.sqrt(np.mean(x[known] ** 2))) if known.any() else float("nan")
 
 
 def warning(value: float) -> str:

@@ -47,6 +47,8 @@ def look(problem: Problem, values: Values, method: str = "focei") -> Look:
     """
     chosen = METHODS[method]()
     approximation = chosen if isinstance(chosen, Approximation) else METHODS["laplace"]()
+    if approximation.refusal(problem) is not None:
+        approximation = METHODS["laplace"]()
     assert isinstance(approximation, Approximation)
     result = approximation.evaluate(problem, values)
     eta = np.where(np.isfinite(result.eta), result.eta, 0.0)

@@ -213,7 +213,7 @@ class Fit:
     @property
     def loglik(self) -> float:
         """Complete log likelihood, −(ofv + n·log 2π)/2."""
-        return -0.5 * (self.ofv + self.n_obs * math.log(2.0 * math.pi))
+        return -0.5 * (self.ofv + self.problem.n_normal * math.log(2.0 * math.pi))
 
     @property
     def aic(self) -> float:

@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ import sympy as sp
 
 from nlmewidgets.core import symbols as role
 from nlmewidgets.core.data import Data
+from nlmewidgets.core.declaration import Declaration
 from nlmewidgets.core.distributions import DISTRIBUTIONS, Distribution
 from nlmewidgets.core.errors import DataError, NlmeError
 from nlmewidgets.core.exclusions import sentences
 from nlmewidgets.core.expression import parse, role_key, to_text
 from nlmewidgets.core.model import Model
-from nlmewidgets.core.observation import Observation
+from nlmewidgets.core.observation import Observation, normal
 from nlmewidgets.core.parameters import Parameter, ParameterSpace, Values
 from nlmewidgets.core.system import Route, System
 from nlmewidgets.fit.result import Fit
-from nlmewidgets.library.residual import RESIDUALS
+from nlmewidgets.library.residual import RESIDUALS, Residual
 
 __all__ = ["load_fit", "model_from_dict", "model_to_dict", "save"]
 
@@ -184,9 +185,10 @@ def model_to_dict(model: Model) -> dict[str, Any]:
 
 def _output_to_dict(model: Model, name: str) -> dict[str, Any]:
     declared = model.residuals[name]
-    residual: dict[str, Any] = {"sd": to_text(model.observations[name].sd)}
+    own = model.observations[name]
+    residual: dict[str, Any] = {} if own.sd is None else {"sd": to_text(own.sd)}
     if type(declared).__name__ in RESIDUALS:
-        residual |= {"model": type(declared).__name__, "arguments": asdict(declared)}
+        residual |= _residual_to_dict(declared)
     return {"name": name, "prediction": to_text(model.outputs[name]), "residual": residual}
 
 
@@ -209,6 +211,20 @@ def _system_from_dict(entries: list[Mapping[str, Any]], symbols: dict[str, sp.Sy
         tuple(parse(e["initial"], symbols) for e in entries),
         tuple(Route(**{part: parse(text, symbols) for part, text in e["doses"].items()}) for e in entries),
     )
+
+
+def _residual_to_dict(residual: Residual) -> dict[str, Any]:
+    arguments = {x.name: getattr(residual, x.name) for x in fields(residual)}
+    nested = {k: _residual_to_dict(v) if isinstance(v, Residual) else v for k, v in arguments.items()}
+    return {"model": type(residual).__name__, "arguments": nested}
+
+
+def _residual_from_dict(entry: Mapping[str, Any]) -> Residual:
+    arguments = dict(entry["arguments"])
+    if "fixed" in arguments:
+        arguments["fixed"] = tuple(arguments["fixed"])
+    nested = {k: _residual_from_dict(v) if isinstance(v, Mapping) else v for k, v in arguments.items()}
+    return RESIDUALS[entry["model"]](**nested)
 
 
 def model_from_dict(entry: Mapping[str, Any]) -> Model:
@@ -255,13 +271,13 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
     for output in stored:
         name, residual = output["name"], output["residual"]
         outputs[name] = parse(output["prediction"], symbols)
-        sd = parse(residual["sd"], symbols)
-        observations[name] = Observation(sd)
-        residuals[name] = {"sd": sd}
+        if "sd" in residual:
+            sd = parse(residual["sd"], symbols)
+            observations[name] = normal(sd)
+            residuals[name] = {"sd": sd}
         if "model" in residual:
-            arguments = dict(residual["arguments"])
-            arguments["fixed"] = tuple(arguments.get("fixed", ()))
-            residuals[name] = RESIDUALS[residual["model"]](**arguments)
+            residuals[name] = _residual_from_dict(residual)
+            observations[name] = Declaration({}).residual(residuals[name], name if len(stored) > 1 else "")
     system = _system_from_dict(entry["system"], symbols) if entry.get("system") else None
     return Model.from_parts(outputs, parameters, observations, residuals, space, entry["name"], system)
 

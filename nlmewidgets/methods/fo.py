@@ -81,6 +81,12 @@ class FO(Approximation):
     title: ClassVar[str] = "FO"
     summary: ClassVar[str] = "Linearised at eta = 0; fastest and crudest, biased where variability is large."
 
+    def refusal(self, problem: Problem) -> str | None:
+        """FO treats data that are normal around their prediction."""
+        if (why := problem.not_normal(transformed=False)) is not None:
+            return f"FO does not treat {why}; fit with method='saem', and evaluate with 'laplace' or 'agq'."
+        return None
+
     def evaluate(
         self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
     ) -> Evaluation:

@@ -140,6 +140,12 @@ class FOCEI(Approximation):
     title: ClassVar[str] = "FOCEI"
     summary: ClassVar[str] = "Linearised at each subject's mode, with eta–epsilon interaction; fast, exact gradient."
 
+    def refusal(self, problem: Problem) -> str | None:
+        """FOCEI treats data that are normal around their prediction, perhaps after a transform."""
+        if (why := problem.not_normal()) is not None:
+            return f"FOCEI does not treat {why}; fit with method='saem', and evaluate with 'laplace' or 'agq'."
+        return None
+
     def evaluate(
         self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
     ) -> Evaluation:

@@ -32,6 +32,7 @@ from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.sample import ChainState, Proposal, Target, refresh, sweep
+from nlmewidgets.core.symbols import Sigma
 from nlmewidgets.methods.base import Iteration, Method
 from nlmewidgets.methods.marginal import at_the_edge, log_det, precision_of
 from nlmewidgets.methods.quadrature import affordable_nodes, evaluate_quadrature
@@ -217,8 +218,8 @@ class _Plan:
         The free thetas of these slots: places in the space.
     newton : (p,) int
         The other free thetas, which act on the prediction directly.
-    scale : bool
-        Whether the residual SD is sigma·v(f) with one free sigma, which then has a closed form.
+    scales : tuple of (int, (m,) int or None)
+        Free sigmas of observations whose SD is sigma·v(f): these have a closed form.
     newton_sigma : (s,) int
         Free sigmas moved by Newton steps.
     omega_free : (etas, etas) bool
@@ -231,7 +232,7 @@ class _Plan:
     referenced: NDArray[np.bool_]
     regressed: Ints
     newton: Ints
-    scale: bool
+    scales: tuple[tuple[int, Ints | None], ...]
     newton_sigma: Ints
     omega_free: NDArray[np.bool_]
     draws: Array
@@ -256,7 +257,8 @@ class _Plan:
                 break
             good = kept
         sigmas = np.array([k for k, p in enumerate(space.sigma) if not p.fixed], dtype=np.intp)
-        scale = len(space.sigma) == 1 and len(sigmas) == 1 and cls._is_scale(problem, start)
+        scales = tuple((k, rows) for k in sigmas for good, rows in (_scale_of(problem, start, k),) if good)
+        held = [k for k, _ in scales]
         mask = np.zeros(start.omega.shape, dtype=bool)
         for block, fixed in zip(space.blocks, space.omega_fixed, strict=True):
             mask[np.ix_(block, block)] = not fixed
@@ -264,24 +266,39 @@ class _Plan:
             referenced=referenced.astype(bool),
             regressed=np.array(sorted(good), dtype=np.intp),
             newton=np.array([k for k in free if k not in good], dtype=np.intp),
-            scale=scale,
-            newton_sigma=sigmas[:0] if scale else sigmas,
+            scales=scales,
+            newton_sigma=np.array([k for k in sigmas if k not in held], dtype=np.intp),
             omega_free=mask,
             draws=problem.occasions.draws,
             first_block=first_block.astype(np.intp),
         )
 
-    @staticmethod
-    def _is_scale(problem: Problem, start: Values) -> bool:
-        """Whether doubling sigma doubles the residual SD, whatever the prediction."""
-        f = np.linspace(0.5, 2.0, problem.n_obs)
-        once = problem.residual_sd(f, start.sigma)
-        return bool(np.allclose(problem.residual_sd(f, 2.0 * start.sigma), 2.0 * once, rtol=1e-12))
-
     def mean(self, typical: Array) -> Array:
         """Return the prior mean of the statistic u: m for referenced slots, 0 for plain etas."""
         own = typical[: len(self.referenced), self.first_block]
         return np.where(self.referenced[:, None], own, 0.0)
+
+
+def _scale_of(problem: Problem, start: Values, k: int) -> tuple[bool, Ints | None]:
+    """Return whether sigma k is the scale of all observations it enters, and which these are (None: all)."""
+    name = problem.space.sigma[k].name
+    doubled = start.sigma * np.where(np.arange(len(start.sigma)) == k, 2.0, 1.0)
+    found = []
+    for group in problem.groups:
+        used = {s.name for s in group.program.observation.atoms(Sigma)}
+        if name not in used:
+            continue
+        if used != {name} or not group.normal:
+            return False, None
+        f = np.linspace(0.5, 2.0, len(group.y))
+        once, twice = (group("score", f, sigma)[0][0] for sigma in (start.sigma, doubled))
+        if not np.allclose(once, 2.0 * twice, rtol=1e-12, equal_nan=True):
+            return False, None
+        found.append(group.rows)
+    if not found:
+        return False, None
+    whole = [rows for rows in found if rows is not None]
+    return True, np.concatenate(whole) if whole else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,7 +311,7 @@ class _Statistics:
         E[u_i], with u = s for referenced slots and u = η for the others.
     uu : (etas, etas) float
         Σ_i E[u_i u_i'].
-    squares : float
+    squares : (scales,) float
         E of the mean of (y − f)²/v², for SD = sigma·v.
     slope, information : (p,), (p, p) float
         Score (of these chains) and averaged Fisher information of the Newton coordinates.
@@ -302,14 +319,20 @@ class _Statistics:
 
     u: Array
     uu: Array
-    squares: float
+    squares: Array
     slope: Array
     information: Array
 
     @classmethod
     def empty(cls, problem: Problem, plan: _Plan) -> _Statistics:
         p, q = len(plan.newton) + len(plan.newton_sigma), problem.n_eta
-        return cls(np.zeros((q, problem.n_subjects)), np.zeros((q, q)), 0.0, np.zeros(p), np.zeros((p, p)))
+        return cls(
+            np.zeros((q, problem.n_subjects)),
+            np.zeros((q, q)),
+            np.zeros(len(plan.scales)),
+            np.zeros(p),
+            np.zeros((p, p)),
+        )
 
     def updated(
         self,
@@ -328,10 +351,13 @@ class _Statistics:
             u = u * problem.occasions.present[:, None, :]
         flat = u.reshape(len(u), -1)
         squares, slope, information = self.squares, self.slope, self.information
-        if plan.scale:
-            weighted = ((problem.y - f) / problem.residual_sd(f, values.sigma)).ravel()
-            mean_square = float(weighted @ weighted) / len(weighted) * values.sigma[0] ** 2
-            squares += gamma * (mean_square - squares)
+        if plan.scales:
+            score = problem.score(f, values.sigma)
+            fresh_squares = np.empty(len(plan.scales))
+            for place, (k, rows) in enumerate(plan.scales):
+                weighted = (score if rows is None else score[..., rows]).ravel()
+                fresh_squares[place] = float(weighted @ weighted) / len(weighted) * values.sigma[k] ** 2
+            squares = squares + gamma * (fresh_squares - squares)
         if len(slope):
             slope, fresh = _newton_terms(problem, plan, values, target, state)
             information = information + gamma * (fresh - information)
@@ -373,11 +399,17 @@ def _newton_terms(
     )
     p = len(gradient)
     weight = 1.0 / np.broadcast_to(r.value, f.shape)
+    plain = problem.plain_rows
+    if not plain.all():
+        weight, on_variance = np.where(plain, weight, 0.0), np.where(plain, on_variance, 0.0)
     relative = (on_variance * weight).reshape(p, -1)
     information = relative @ relative.T
     if len(plan.newton):
         a = along_f.reshape(len(along_f), -1)
         information[: len(a), : len(a)] += 2.0 * (a * weight.ravel()) @ a.T
+    if not plain.all():  # the squared score of each observation estimates its information, whatever its density
+        own = gradient[..., ~plain].reshape(p, -1)
+        information += 0.5 * own @ own.T
     return gradient.reshape(p, -1).sum(axis=1) / chains, information / chains
 
 
@@ -418,9 +450,8 @@ def _maximise(
         cross = statistics.u @ mean.T
         fresh = problem.occasions.collapse(statistics.uu - cross - cross.T + mean @ mean.T) / plan.draws
         omega = _definite(np.where(plan.omega_free, _floored(fresh, omega, floor), omega), plan.omega_free)
-    if plan.scale:
-        variance = max(statistics.squares, floor * sigma[0] ** 2)
-        sigma[0] = math.sqrt(variance)
+    for (k, _), square in zip(plan.scales, statistics.squares, strict=True):
+        sigma[k] = math.sqrt(max(square, floor * sigma[k] ** 2))
     return Values(theta, omega, sigma)
 
 

@@ -155,6 +155,7 @@ def as_function(expression: sp.Expr) -> Callable[..., Any]:
             "expit": MPMATH["expit"],
             "ndtr": mpmath.ncdf,
             "ndtri": MPMATH["ndtri"],
+            "log_ndtr": lambda x: mpmath.log(mpmath.ncdf(x)),
             "Max": max,
             "Min": min,
         },

@@ -72,6 +72,9 @@ EXPRESSIONS = {
     "expit": nw.expit(x),
     "ndtr": nw.ndtr(x),
     "ndtri": nw.ndtri(x),
+    "log_ndtr": nw.log_ndtr(x),
+    "log_ndtr_between": nw.log_ndtr_between(x, x + p),
+    "loggamma": sp.loggamma(p),
     "ExpMix": nw.ExpMix(0, 1, p * nw.time, k * nw.time),
 }
 

@@ -151,6 +151,12 @@ def test_logistic_growth_is_half_its_asymptote_at_the_midpoint():
 # ---------------------------------------------------------------------------- residuals
 
 
+NAMED = [name for name in RESIDUALS if name != "TransformBothSides"]
+"""Those whose arguments are numbers; the other contains one of them."""
+NORMAL = ["Additive", "Proportional", "Combined", "Combined1", "Power"]
+"""Those with y normal around f; the distributions of all are tested in tests/core/test_observation.py."""
+
+
 def make(residual: str, **changes: Any) -> Residual:
     """Return a residual model with SDs 0.3, 0.1, …"""
     numbers = {name: (0.3, 0.1, 0.7)[k] for k, name in enumerate(RESIDUALS[residual].sigma_names)}
@@ -163,7 +169,7 @@ def test_a_residual_model_is_public_and_documented(residual):
     assert RESIDUALS[residual].__doc__
 
 
-@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("residual", NAMED)
 def test_the_arguments_of_a_residual_model_are_standard_deviations_by_name(residual):
     model = build("iv_bolus_1cpt", make(residual))
     names = list(RESIDUALS[residual].sigma_names.values())
@@ -172,7 +178,7 @@ def test_the_arguments_of_a_residual_model_are_standard_deviations_by_name(resid
     assert {f.name for f in fields(RESIDUALS[residual])} == {*RESIDUALS[residual].sigma_names, "fixed"}
 
 
-@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("residual", NORMAL)
 def test_the_sd_of_a_residual_model_is_positive_and_grows_with_its_arguments(residual):
     f = sp.Symbol("f", positive=True)
     at = {f: 4.0}
@@ -188,7 +194,7 @@ def test_the_sd_of_a_residual_model_is_positive_and_grows_with_its_arguments(res
         assert sd(make(residual, **{name: 0.9})) > base
 
 
-@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("residual", NORMAL)
 def test_simulated_errors_have_the_sd_of_the_residual_model(residual):
     # 4,000 replicates fix an SD to about 1 %.
     model = build("iv_bolus_1cpt", make(residual))
@@ -200,7 +206,7 @@ def test_simulated_errors_have_the_sd_of_the_residual_model(residual):
     assert scaled.std() == pytest.approx(1.0, rel=0.04)
 
 
-@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("residual", NAMED)
 @pytest.mark.parametrize("held", ["all", "one", True])
 def test_the_sigmas_of_a_residual_model_may_be_fixed(residual, held):
     names = tuple(RESIDUALS[residual].sigma_names.values())
@@ -209,15 +215,17 @@ def test_the_sigmas_of_a_residual_model_may_be_fixed(residual, held):
     assert [p.name for p in model.space.sigma if p.fixed] == list(names if held != "one" else names[:1])
 
 
-@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("residual", NAMED)
 @pytest.mark.parametrize("number", [0, -1, math.nan, "x", None])
 def test_an_impossible_sigma_is_refused_in_a_sentence(residual, number):
     first = next(iter(RESIDUALS[residual].sigma_names))
-    with pytest.raises(nw.ModelError, match=r"^sigma '\w+' .*; give a .*\.$"):
+    if first in RESIDUALS[residual].any_sign and number in (0, -1):
+        return
+    with pytest.raises(nw.ModelError, match=r"^(sigma|theta) '\w+' .*; give a .*\.$"):
         build("iv_bolus_1cpt", make(residual, **{first: number}))
 
 
-@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("residual", NAMED)
 def test_a_residual_model_survives_code_json_and_a_fit(residual):
     model = build("iv_bolus_1cpt", make(residual)).with_values(
         dict.fromkeys(RESIDUALS[residual].sigma_names.values(), 0.2)
@@ -227,9 +235,10 @@ def test_a_residual_model_survives_code_json_and_a_fit(residual):
     exec(model.to_code(), namespace)
     stored = model_from_dict(model_to_dict(model))
     for other in (namespace["model"], stored):
-        assert other.ofv(data) == pytest.approx(model.ofv(data), rel=1e-12)
+        assert other.ofv(data, "laplace") == pytest.approx(model.ofv(data, "laplace"), rel=1e-12)
     assert type(stored.residual) is type(model.residual)
-    assert model.fit(data, "fo", max_iterations=3).sigma.gt(0).all()
+    if residual in NORMAL:
+        assert model.fit(data, "fo", max_iterations=3).sigma.gt(0).all()
 
 
 @pytest.mark.parametrize(
