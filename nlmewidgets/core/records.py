@@ -61,15 +61,16 @@ class Reader:
         out["RATE"], out["ADDL"], out["II"], out["SS"] = dosing
         out["MDV"] = mdv
         out["DV"] = np.where(mdv == 0, dv, np.nan)
-        out["CENS"], out["LIMIT"] = self._censoring(dv, mdv == 0)
-        out["DVID"] = self._outputs(mdv == 0)
+        cens, limit = self._censoring(dv, (mdv == 0) | both)
+        out["CENS"], out["LIMIT"] = np.where(mdv == 0, cens, 0), limit
+        out["DVID"] = self._outputs((mdv == 0) | both)
         out["OCC"] = self._occasions(out["ID"])
         out["_row"] = np.arange(len(out), dtype=float)
         covariates = self._covariates(out)
         if self._nlme_layout:
             out = self._one_dose_each(out, amt)
         elif both.any():
-            out = self._split_both(out, both, dv)
+            out = self._split_both(out, both, dv, cens)
         out = self._sort_subjects(out)
         out = self._check_times(self._start_occasions(out))
         if not ((out["MDV"] == 0) & (out["EVID"] == 0)).any():
@@ -216,7 +217,7 @@ class Reader:
         idle = (cens != 0) & ~seen
         if idle.any():
             columns.notes.append(
-                f"{columns.name('CENS')} is not read on {count(idle, 'record')} that are no observations "
+                f"{columns.name('CENS')} is not read on {count(idle, 'record')} without an observation "
                 f"{columns.first(idle)}."
             )
         cens = np.where(seen, cens, 0)
@@ -321,13 +322,13 @@ class Reader:
         doses["_row"] = doses["_row"] - 0.5
         return pd.concat([doses, out]).sort_values("_row", kind="stable").reset_index(drop=True)
 
-    def _split_both(self, out: pd.DataFrame, both: Flags, dv: Array) -> pd.DataFrame:
+    def _split_both(self, out: pd.DataFrame, both: Flags, dv: Array, cens: Codes) -> pd.DataFrame:
         columns = self.columns
         self.notes.append(
             f"{count(both, 'record')} with {columns.name('AMT')} and {columns.name('DV')}, and there is no EVID column "
             f"{columns.first(both)}: read as a dose and, right after it, an observation."
         )
-        extra = out[both].assign(EVID=0, MDV=0, DV=dv[both], **_NEITHER)
+        extra = out[both].assign(EVID=0, MDV=0, DV=dv[both], CENS=cens[both], **_NEITHER)
         extra["_row"] = extra["_row"] + 0.5
         return pd.concat([out, extra]).sort_values("_row", kind="stable").reset_index(drop=True)
 

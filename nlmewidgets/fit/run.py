@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from nlmewidgets.core.data import Data
-from nlmewidgets.core.errors import DataError, MethodError
+from nlmewidgets.core.errors import DataError, MethodError, ModelError
+from nlmewidgets.core.influence import idle_parameters
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.symbols import Level
@@ -110,6 +111,12 @@ class Run:
             if not kept:
                 raise DataError(next(iter(excluded.values())))
             problem = model.problem(data.subset(kept))
+        idle = idle_parameters(problem)
+        if idle:
+            raise ModelError(
+                f"The parameter {idle[0]} cannot influence any observation of these data; fix it (fixed=True), or "
+                "leave it out of the model."
+            )
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         return cls(model, data, problem, chosen, int(seed), excluded)

@@ -125,6 +125,12 @@ def test_amount_and_measurement_on_one_record_are_a_dose_and_then_an_observation
     )
 
 
+def test_a_censored_measurement_on_a_dose_record_stays_censored():
+    data = read("ID TIME AMT DV CENS\n1 0 100 0.1 1\n1 1 0 5 0")
+    assert data.records["EVID"].tolist() == [1, 0, 0]
+    assert data.records["CENS"].tolist() == [0, 1, 0]
+
+
 def test_mdv_1_is_not_fitted_and_keeps_its_dose():
     data = read("ID TIME AMT DV MDV\n1 0 100 9 1\n1 1 0 5 0\n1 2 0 4 1")
     assert events(data) == [(1, 0.0, 1, 100.0, None), (1, 1.0, 0, 0.0, 5.0), (1, 2.0, 0, 0.0, None)]
