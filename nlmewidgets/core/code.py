@@ -241,6 +241,7 @@ def _loading_code(data: Data, variable: str) -> str:
     alike = {c.upper() for c in data.covariates if c not in RECORD_COLUMNS}
     named = "".join(f", {i.lower()}={i!r}" for i in RECORD_COLUMNS if i in alike)
     named += ", date=None" if alike & set(DATES) else ""
+    named += ", dv=None" if records["DV"].isna().all() else ""  # for predictions only
     units = f", units={dict(data.units)!r}" if data.units else ""
     options = f"covariates={list(data.covariates)!r}{named}{units}"
     return (

@@ -203,6 +203,30 @@ FRAMES = {
     "a covariate of an item's name": nw.Data.from_frame(
         pd.DataFrame({"ID": [1, 2], "DV": [1.0, 2.0], "dv": [3.0, 4.0]}), dv="DV", covariates=["dv"]
     ),
+    "doses of every kind": nw.Data.from_frame(
+        pd.DataFrame(
+            {
+                "ID": 1,
+                "TIME": [0.0, 1, 2, 3, 4, 0, 1, 2, 3],
+                "EVID": [1, 0, 1, 1, 2, 4, 0, 3, 0],
+                "AMT": [100, 0, 0, 50, 0, 70, 0, 0, 0],
+                "CMT": ["depot", None, "central", "depot", None, "depot", None, None, None],
+                "RATE": [0, 0, 10, -2, 0, -1, 0, 0, 0],
+                "ADDL": [3, 0, 0, 0, 0, 0, 0, 0, 0],
+                "II": [12.5, 0, 0, 6, 0, 0, 0, 0, 0],
+                "SS": [0, 0, 1, 2, 0, 0, 0, 0, 0],
+                "DV": [np.nan, 1.0, np.nan, np.nan, np.nan, np.nan, 0.1, np.nan, 7],
+                "DVID": [None, "cp", None, None, None, None, "pca", None, "cp"],
+                "CENS": [0, 0, 0, 0, 0, 0, 1, 0, -1],
+                "LIMIT": [np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, 0.01, np.nan, np.nan],
+                "OCC": [1, 1, 1, 1, 1, 2, 2, 2, 2],
+            }
+        )
+    ),
+    "predictions only": nw.Data.from_frame(pd.DataFrame({"ID": 1, "TIME": [0.0, 1.5]}), dv=None),
+    "an occasion as covariate": nw.Data.from_frame(
+        pd.DataFrame({"ID": 1, "DV": [1.0, 2], "OCC": [1, 2]}), covariates=["OCC"]
+    ),
     "a subset": nw.datasets.load("theophylline").subset([3, 5]),
     "no covariates": nw.datasets.load("orange").subset([1]),
 }

@@ -144,6 +144,8 @@ def test_data_of_every_kind_are_read_back(tmp_path):
         "text labels": table.assign(ID=table["ID"].map({1: "a", 2: "b", 3: "Ö"})),
         "numbers as labels": table.assign(ID=table["ID"] + 0.5),
         "a text covariate": table.assign(SEX=["F", "M"] * 6),
+        "a covariate that is an item": table.assign(OCC=[1, 2] * 6),
+        "a text item": table.assign(CMT=["depot", "central"] * 6, LIMIT=[0.1, np.nan] * 6),
         "missing DV": table.assign(DV=table["DV"].where(table["TIME"] > 1)),
     }
     for kind, frame in kinds.items():
