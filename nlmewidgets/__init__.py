@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nlmewidgets import datasets, diagnostics, library, methods
+from nlmewidgets import datasets, diagnostics, library, methods, studies
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.distributions import BoxCoxNormal, LogitNormal, LogNormal, Normal, ProbitNormal, StudentLogNormal
 from nlmewidgets.core.effects import (
@@ -106,6 +106,7 @@ __all__ = [
     "sigma",
     "states",
     "stream",
+    "studies",
     "theta",
     "time",
 ]

@@ -366,6 +366,10 @@ class Model:
         """Estimate the population parameters; see `nlmewidgets.methods` for the methods and options."""
         return VERBS["fit"](self, data, method, seed=seed, **options)
 
+    def guess(self, data: Data, *, seconds: float = 20.0, **options: Any) -> Any:
+        """Return starting values from the data: a `Guess` with `model` and `table()`; see `nlmewidgets.studies`."""
+        return VERBS["guess"](self, data, seconds=seconds, **options)
+
     # ------------------------------------------------------------------ display
 
     def __repr__(self) -> str:

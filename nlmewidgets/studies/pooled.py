@@ -1,0 +1,103 @@
+r"""The naive pooled objective: all random effects zero, the residual's scale profiled out.
+
+With standard deviation :math:`s\,d(f)` of an output's observations, d at the declared residual parameters,
+
+.. math:: \min_s -2\log L = n \log\Big(\tfrac1n \sum r_j^2\Big) + 2 \sum \log d(f_j), \qquad r = (y - f)/d(f) .
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.core.problem import Problem
+
+__all__ = ["OutOfTime", "Pooled"]
+
+_MOST_NUMBERS = 1_500_000
+"""Predictions held at once: candidates × observations."""
+
+
+class OutOfTime(Exception):  # noqa: N818 - no error: the search ends with what it has
+    """The time or the patience is over."""
+
+
+@dataclass
+class Pooled:
+    """The objective for many candidates at once; remembers the best.
+
+    Attributes
+    ----------
+    problem : Problem
+    seconds : float
+        Time after which `OutOfTime` is raised.
+    stop : callable, optional
+        Asked between batches; true ends the search.
+    """
+
+    problem: Problem
+    seconds: float
+    stop: Callable[[], bool] | None = None
+    best: float = np.inf
+    best_theta: Array = field(default_factory=lambda: np.zeros(0))
+    evaluations: int = 0
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        data, sigma = self.problem.data, self.problem.space.initial.sigma
+        self.sigma = sigma
+        self.outputs = [np.flatnonzero(self.problem.output == k) for k in np.unique(self.problem.output)]
+        self.censored = data.cens
+
+    def __call__(self, thetas: Array) -> Array:
+        """Return the objective of each candidate, thetas (candidates, thetas); inf where it is no number."""
+        out = np.full(len(thetas), np.inf)
+        size = max(1, _MOST_NUMBERS // max(self.problem.n_obs, 1))
+        for first in range(0, len(thetas), size):
+            if time.monotonic() - self.began > self.seconds or (self.stop is not None and self.stop()):
+                raise OutOfTime
+            part = slice(first, first + size)
+            out[part] = self._batch(thetas[part])
+        self.evaluations += len(thetas)
+        k = int(np.argmin(out))
+        if out[k] < self.best:
+            self.best, self.best_theta = float(out[k]), np.array(thetas[k])
+        return out
+
+    def _batch(self, thetas: Array) -> Array:
+        with np.errstate(all="ignore"):
+            typical = np.stack([self.problem.typical(theta).slots for theta in thetas], axis=1)
+            try:
+                f = self.problem.predict(typical)
+                return self.profile(np.broadcast_to(f, (len(thetas), self.problem.n_obs)))
+            except (NlmeError, ArithmeticError, ValueError):
+                if len(thetas) == 1:
+                    return np.array([np.inf])
+                return np.concatenate([self._batch(thetas[k : k + 1]) for k in range(len(thetas))])
+
+    def residuals(self, f: Array) -> tuple[Array, Array]:
+        """Return standardised residuals and the logarithm of their declared SD; a censored one met is 0."""
+        sd = self.problem.residual_sd(f, self.sigma)
+        y = self.problem.y
+        r = (y - f) / sd
+        met = ((self.censored > 0) & (f < y)) | ((self.censored < 0) & (f > y))
+        return np.where(met, 0.0, r), np.log(sd)
+
+    def profile(self, f: Array) -> Array:
+        """Return the objective of predictions (candidates, obs)."""
+        try:
+            r, log_sd = self.residuals(f)
+        except (NlmeError, AttributeError, TypeError, NotImplementedError):
+            # No standard deviation: another likelihood, which has no scale to profile.
+            value = self.problem.minus2ll_each(f, self.sigma).sum(axis=-1)
+            return np.where(np.isfinite(value), value, np.inf)
+        total = np.zeros(f.shape[0])
+        for rows in self.outputs:
+            square = np.mean(r[:, rows] ** 2, axis=1)
+            total += len(rows) * np.log(np.maximum(square, 1e-300)) + 2.0 * log_sd[:, rows].sum(axis=1)
+        return np.where(np.isfinite(total), total, np.inf)
