@@ -49,7 +49,7 @@ benchmark: $(VENV)/.test browser
 
 screenshots: $(VENV)/.test browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k readable
-	@cd docs/images && rm -f state-*.png code-light.png convergence-dark.png covariates-dark.png individuals-dark.png population-dark.png shrinkage-dark.png && ls
+	@cd docs/images && rm -f state-*.png look-covariates-*.png look-summary-*.png look-profiles-dark.png look-nca-light.png code-light.png convergence-dark.png covariates-dark.png individuals-dark.png population-dark.png shrinkage-dark.png && ls
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache test-artifacts

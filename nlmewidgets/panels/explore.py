@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import threading
 import time
 import weakref
 from collections.abc import Sequence
@@ -21,10 +22,12 @@ from nlmewidgets.panels.covariates import CovariatesPanel
 from nlmewidgets.panels.driver import Job
 from nlmewidgets.panels.individuals import IndividualsPanel
 from nlmewidgets.panels.initial import InitialPanel
+from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.population import PopulationPanel
 from nlmewidgets.panels.shrinkage import ShrinkagePanel
 from nlmewidgets.panels.state import Point, State
 from nlmewidgets.panels.theme import style
+from nlmewidgets.studies import Guess
 
 __all__ = ["PANELS", "Explorer"]
 
@@ -38,6 +41,9 @@ PANELS = {
 """Every panel of the environment by its name, in the order of its tabs."""
 
 METHOD_CHOICES = (("FO", "fo"), ("FOCEI", "focei"), ("SAEM", "saem"))
+
+_GUESSING = 10.0
+"""Seconds a guess may take."""
 
 _open: dict[str, weakref.ref[Explorer]] = {}
 """The explorer of each notebook cell: running the cell again ends the job of the one before."""
@@ -85,6 +91,8 @@ class Explorer(State, ipw.VBox):
         self.seed = seed
         self.method_options = options
         self._job: Job | None = None
+        self._guessing: Latest[Model, Guess | NlmeError] = Latest(self._find, self._found)
+        self._ended_guess = threading.Event()
         if method not in [value for _, value in METHOD_CHOICES]:
             raise NlmeError(f"There is no method '{method}' to explore with; there are fo, focei, saem.")
         self.method = method
@@ -168,8 +176,11 @@ class Explorer(State, ipw.VBox):
         reset = ipw.Button(description="Reset", tooltip="Back to the model's initial values", icon="undo")
         reset.layout = ipw.Layout(width="84px")
         reset.on_click(lambda _: self.reset())
+        self._guess = ipw.Button(description="Guess", tooltip="Find starting values from the data", icon="magic")
+        self._guess.layout = ipw.Layout(width="84px")
+        self._guess.on_click(lambda _: self.guess())
         head = ipw.HBox(
-            [ipw.HTML("<h3>Initial estimates</h3>", layout=ipw.Layout(flex="1 1 auto")), reset],
+            [ipw.HTML("<h3>Initial estimates</h3>", layout=ipw.Layout(flex="1 1 auto")), self._guess, reset],
             layout=ipw.Layout(align_items="center"),
         )
         return ipw.VBox([head, self.initial.root])
@@ -260,6 +271,31 @@ class Explorer(State, ipw.VBox):
         """Move the sliders back to the model's initial values."""
         self.params = self.model.space.to_dict(self.model.space.initial)
 
+    def guess(self) -> Explorer:
+        """Find starting values from the data, beside the interface, and move the sliders to them."""
+        if not self._guess.disabled:
+            self._guess.disabled = True
+            self.message = "Looking for starting values …"
+            self._guessing.put(self.model_now)
+        return self
+
+    def _find(self, model: Model) -> Guess | NlmeError:
+        try:
+            found: Guess = model.guess(self.data, seconds=_GUESSING, stop=self._ended_guess.is_set)
+            return found
+        except NlmeError as refusal:
+            return refusal
+
+    def _found(self, found: Guess | NlmeError) -> None:
+        with self.lock:
+            self._guess.disabled = False
+            if isinstance(found, NlmeError):
+                self.message = str(found)
+                return
+            space = found.model.space
+            self.params = space.to_dict(space.initial)
+            self.message = f"Starting values by {found.message[0].lower()}{found.message[1:]}"
+
     def start(self) -> Explorer:
         """Start a fit from the slider values; a running one is left alone."""
         if self.running:
@@ -285,9 +321,10 @@ class Explorer(State, ipw.VBox):
         return self
 
     def wait(self, timeout: float | None = None) -> Explorer:
-        """Wait until the running fit (and any pending look) is done."""
+        """Wait until the running fit (and any guess or pending look) is done."""
         if self._job is not None:
             self._job.wait(timeout)
+        self._guessing.wait(timeout)
         self._latest.wait(timeout)
         return self
 
@@ -346,7 +383,8 @@ class Explorer(State, ipw.VBox):
                 self._code.value = f"# {refusal}"
 
     def close(self) -> None:
-        """End a running fit and remove the widget."""
+        """End a running fit or guess and remove the widget."""
+        self._ended_guess.set()
         if self._job is not None:
             self._job.stop()
         super().close()
@@ -360,6 +398,7 @@ class Explorer(State, ipw.VBox):
         found = earlier() if earlier is not None else None
         if found is not None:
             found.stop()
+            found._ended_guess.set()
         _open[cell] = weakref.ref(self)
 
 

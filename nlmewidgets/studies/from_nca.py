@@ -34,7 +34,9 @@ def nca_values(model: Model, data: Data) -> dict[str, float]:
     clearance = float(table["CL/F"].median())
     rate = float(table["lambda_z"].median())
     bolus = table["rule"].str.contains("bolus")
-    volumes = np.where(bolus & (table["C0"] > 0), table["amount"] / table["C0"].where(table["C0"] > 0, 1.0), table["Vz/F"])
+    volumes = np.where(
+        bolus & (table["C0"] > 0), table["amount"] / table["C0"].where(table["C0"] > 0, 1.0), table["Vz/F"]
+    )
     volume = float(np.median(volumes))
     tmax = float(table["tmax"].median())
     numbers = {

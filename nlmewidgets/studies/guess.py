@@ -107,12 +107,13 @@ def guess(
     search = _Search(problem, pooled)
     known = nca_values(model, part)
     how = dict.fromkeys(declared, "declared")
+    pooled_words = "{} (NCA: {:.3g})"
     began = time.monotonic()
     words = search.run(known, seed)
     theta = pooled.best_theta if np.isfinite(pooled.best) else space.initial.theta
-    for p, value in zip(space.theta, theta, strict=True):
+    for p in space.theta:
         if not p.fixed and np.isfinite(pooled.best):
-            how[p.name] = words + (f" (NCA: {known[p.name]:.3g})" if p.name in known else "")
+            how[p.name] = pooled_words.format(words, known[p.name]) if p.name in known else words
     values, told = spread(problem, pooled, theta, deadline=time.monotonic() + float(seconds), stop=stop)
     how |= told
     for name in declared:
@@ -206,14 +207,18 @@ class _Search:
             self.pooled(self.space.initial.theta[None])
             return "nothing to search"
         starts = [self.start] + ([self.at(known)] if known else [])
-        words = "pooled fit from NCA" if known and self.typical and self.typical <= set(known) else "global search of the pooled data"
+        words = (
+            "pooled fit from NCA"
+            if known and self.typical and self.typical <= set(known)
+            else "global search of the pooled data"
+        )
         try:
             if words.startswith("global"):
                 starts = [self._evolve(starts, seed)]
             for start in starts:
                 self._descend(start)
-        except OutOfTime:
-            words += ", ended by time"
+        except OutOfTime as end:
+            words += f", {end}"
         return words
 
     def _evolve(self, starts: list[Array], seed: int) -> Array:

@@ -59,8 +59,10 @@ class Pooled:
         out = np.full(len(thetas), np.inf)
         size = max(1, _MOST_NUMBERS // max(self.problem.n_obs, 1))
         for first in range(0, len(thetas), size):
-            if time.monotonic() - self.began > self.seconds or (self.stop is not None and self.stop()):
-                raise OutOfTime
+            if self.stop is not None and self.stop():
+                raise OutOfTime("stopped")
+            if time.monotonic() - self.began > self.seconds:
+                raise OutOfTime("ended by time")
             part = slice(first, first + size)
             out[part] = self._batch(thetas[part])
         self.evaluations += len(thetas)

@@ -56,7 +56,9 @@ def spread(
         if not taken:
             raise _Failed
     except (_Failed, NlmeError, np.linalg.LinAlgError, ArithmeticError):
-        plain = {n: _DEFAULT if e in logarithmic else declared[n] for n, e in zip(space.omega_names, space.eta, strict=True)}
+        plain = {
+            n: _DEFAULT if e in logarithmic else declared[n] for n, e in zip(space.omega_names, space.eta, strict=True)
+        }
         for name, eta in zip(space.omega_names, space.eta, strict=True):
             how[name] = f"default {_DEFAULT}" if eta in logarithmic else "declared"
         return _with(problem, numbers | plain, start), how
