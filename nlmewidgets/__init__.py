@@ -30,6 +30,7 @@ from nlmewidgets.core.symbols import covariate, dose, dv, eta, f, level, sigma, 
 from nlmewidgets.core.system import Route
 from nlmewidgets.core.tails import log_ndtr, log_ndtr_between
 from nlmewidgets.fit import Fit, fit_async, load_fit, stream
+from nlmewidgets.library.likelihood import Bernoulli, Categorical, Event, LogLikelihood, NegativeBinomial, Poisson
 from nlmewidgets.library.residual import (
     Additive,
     BoxCoxError,
@@ -51,23 +52,29 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Additive",
+    "Bernoulli",
     "BoxCoxError",
     "BoxCoxNormal",
+    "Categorical",
     "Combined",
     "Combined1",
     "Data",
     "DataError",
+    "Event",
     "ExpMix",
     "Fit",
     "Iteration",
+    "LogLikelihood",
     "LogNormal",
     "LogNormalError",
     "LogitNormal",
     "MethodError",
     "Model",
     "ModelError",
+    "NegativeBinomial",
     "NlmeError",
     "Normal",
+    "Poisson",
     "Power",
     "ProbitNormal",
     "Problem",

@@ -17,6 +17,7 @@ from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import DataError
 from nlmewidgets.core.exclusions import exclusion_code
 from nlmewidgets.core.expression import TextPrinter
+from nlmewidgets.core.likelihood import Likelihood
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.records import RECORD_COLUMNS
 from nlmewidgets.core.system import Route
@@ -100,7 +101,10 @@ def model_code(model: Model, variable: str = "model") -> str:
             lines.append(f'{left} = sp.symbols("{right}", {sign}=True)')
         lone = [s for s in group if s not in simple or len(simple) == 1]
         lines += [f"{names[s]} = sp.Symbol({s.name!r}, {sign}=True)" for s in lone]
-    expressions = [*model.outputs.values(), *(model.system.expressions() if model.system else ())]
+    expressions = [
+        *(e for name, e in model.outputs.items() if not isinstance(model.residuals[name], Likelihood)),
+        *(model.system.expressions() if model.system else ()),
+    ]
     states = model.system.states if model.system else ()
     for state in states:
         names[state] = _identifier(state.name, taken)
@@ -108,15 +112,20 @@ def model_code(model: Model, variable: str = "model") -> str:
         left, right = ", ".join(names[s] for s in states), " ".join(s.name for s in states)
         lines.append(f'{left} = nw.states("{right}")')
     expressions += [v.effect if isinstance(v, Distribution) else v for v in model.parameters.values()]
-    written = {name: hasattr(residual, "to_code") for name, residual in model.residuals.items()}
-    expressions += [o.sd for name, o in model.observations.items() if not written[name]]
+    likelihoods = {name: r for name, r in model.residuals.items() if isinstance(r, Likelihood)}
+    residuals = {name: r for name, r in model.residuals.items() if name not in likelihoods}
+    written = {name: hasattr(residual, "to_code") for name, residual in residuals.items()}
+    expressions += [model.observations[name].sd for name in residuals if not written[name]]
+    for likelihood in likelihoods.values():
+        for part in likelihood.arguments().values():
+            expressions += part if isinstance(part, tuple) else [] if part is None else [part]
     found = {s for e in expressions for s in sp.sympify(e).free_symbols}
     used = sorted(found - {*plain, *states}, key=lambda s: s.name)
     scalars = {p.name: p for p in (*space.theta, *space.sigma)}
     for symbol in used:
         names[symbol] = _identifier(symbol.name, taken)
         if isinstance(symbol, role.Reserved):
-            source = {"t": "nw.time", "dose": "nw.dose", "f": "nw.f"}[symbol.name]
+            source = {"t": "nw.time", "dose": "nw.dose", "f": "nw.f", "dv": "nw.dv"}[symbol.name]
         elif isinstance(symbol, role.Level):
             source = f"nw.level{symbol.details!r}"
         elif isinstance(symbol, role.Covariate):
@@ -135,7 +144,10 @@ def model_code(model: Model, variable: str = "model") -> str:
             source = f"nw.theta({symbol.name!r}, {p.value!r}{extra}{', fixed=True' if p.fixed else ''})"
         lines.append(f"{names[symbol]} = {source}")
     printer = _Printer(names)
-    predictions = {name: printer.doprint(expression) for name, expression in model.outputs.items()}
+    predictions = {
+        name: likelihoods[name].to_code(printer.doprint) if name in likelihoods else printer.doprint(expression)
+        for name, expression in model.outputs.items()
+    }
     body = [f"    prediction={_by_output(predictions)},"]
     if model.system:
         body += ["    odes={", *(f"        {names[s]}: {printer.doprint(e)}," for s, e in model.odes.items()), "    },"]
@@ -161,15 +173,18 @@ def model_code(model: Model, variable: str = "model") -> str:
         pairs = ", ".join(f"({short[j]!r}, {short[i]!r}): {numbers[c]!r}" for c, i, j in space.correlations)
         body.append(f"    correlation={{{pairs}}},")
     fixed = {p.name: p.fixed for p in space.sigma}
-    residuals = {}
-    for name, residual in model.residuals.items():
+    shown = {}
+    for name, residual in residuals.items():
         if written[name]:
-            own = {s: f"{s}_{name}" if len(written) > 1 else s for s in residual.sigma_names.values()}
+            own = {s: f"{s}_{name}" if len(model.outputs) > 1 else s for s in residual.sigma_names.values()}
             here = {s: numbers[full] for s, full in own.items()}
-            residuals[name] = residual.to_code(here, {s: fixed[full] for s, full in own.items()})
+            shown[name] = residual.to_code(here, {s: fixed[full] for s, full in own.items()})
         else:
-            residuals[name] = f'{{"sd": {printer.doprint(model.observations[name].sd)}}}'
-    body.append(f"    residual={_by_output(residuals)},")
+            shown[name] = f'{{"sd": {printer.doprint(model.observations[name].sd)}}}'
+    if shown:
+        body.append(f"    residual={_by_output(shown)},")
+    if model.blq != "M3":
+        body.append(f"    blq={model.blq!r},")
     if model.name:
         body.append(f"    name={model.name!r},")
     return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")"])

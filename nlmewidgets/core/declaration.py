@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from nlmewidgets.core import symbols as role
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.expression import FUNCTIONS, parse
+from nlmewidgets.core.likelihood import Likelihood
 from nlmewidgets.core.observation import Observation, normal
 from nlmewidgets.core.parameters import Parameter, ParameterSpace
 from nlmewidgets.core.system import Route, System
 
 __all__ = ["Declaration", "check_blq"]
 
-_NAMES = {"t": "nw.time", "time": "nw.time", "dose": "nw.dose", "f": "nw.f"}
+_NAMES = {"t": "nw.time", "time": "nw.time", "dose": "nw.dose", "f": "nw.f", "dv": "nw.dv"}
 """Names with a meaning of their own in expressions; no parameter may have them."""
 _NOT_REAL = (sp.nan, sp.zoo, sp.oo, -sp.oo, sp.I)
 _ARITHMETIC = (sp.Add, sp.Mul, sp.Pow, sp.Number, sp.NumberSymbol, sp.Symbol, Boolean, ExprCondPair, sp.Tuple)
@@ -54,6 +56,7 @@ class Declaration:
         self.thetas: dict[str, Parameter] = {}
         self.etas: dict[str, tuple[float, bool, bool]] = {}
         self.sigmas: dict[str, Parameter] = {}
+        self.likelihoods: dict[str, Likelihood] = {}
         self.names: dict[str, sp.Symbol] = {}
         self.states = self._states(odes)
         for key in parameters:
@@ -74,11 +77,10 @@ class Declaration:
 
     # ------------------------------------------------------------- expressions
 
-    def _expression(self, value: Any, what: str) -> sp.Expr:
+    def _expression(self, value: Any, what: str, *extra: sp.Symbol) -> sp.Expr:
         if isinstance(value, str):
-            return parse(
-                value, {**self.states, **self.names, "t": role.time, "time": role.time, "dose": role.dose, "f": role.f}
-            )
+            reserved = {"t": role.time, "time": role.time, "dose": role.dose, "f": role.f}
+            return parse(value, {**self.states, **self.names, **reserved, **{s.name: s for s in extra}})
         if isinstance(value, Distribution):
             raise ModelError(f"{what} is {value}; a distribution belongs in parameters=.")
         try:
@@ -115,6 +117,8 @@ class Declaration:
                     remedy = (
                         "the residual sd is where it belongs"
                         if symbol == role.f
+                        else "the datum itself belongs in a likelihood such as nw.LogLikelihood(expression)"
+                        if symbol == role.dv
                         else "put what depends on it in prediction="
                     )
                     raise ModelError(f"'{symbol.name}' cannot be used in {what}; {remedy}.")
@@ -207,6 +211,15 @@ class Declaration:
             if not isinstance(name, str) or not name.isidentifier() or name == "sd":
                 raise ModelError(f"prediction= has the key {name!r}; an output's name is a word such as 'cp'.")
             what = "prediction=" if len(named) == 1 else f"the prediction of '{name}'"
+            if isinstance(item, Likelihood):
+                self.likelihoods[name] = own = item.mapped(partial(self._part, item, what))
+                found[name] = own.prediction
+                if found[name].has(role.dose) and own.observation().pointwise:
+                    raise ModelError(
+                        f"{what} is a log likelihood with dose, which cannot be summed over doses; use odes=, or a "
+                        "likelihood of a prediction such as Poisson."
+                    )
+                continue
             allowed = (role.time, role.dose, *((role.State,) if self.states else ()))
             found[name] = self._canonical(self._expression(item, what), what, allowed)
             if self.states and found[name].has(role.dose):
@@ -283,7 +296,12 @@ class Declaration:
 
     def observations(self, value: Any, outputs: Mapping[str, sp.Expr]) -> tuple[dict[str, Observation], dict[str, Any]]:
         """Return each output's canonical observation model, and the residual it was declared by."""
-        if isinstance(value, Mapping) and set(value) == set(outputs):
+        every, outputs = outputs, {name: e for name, e in outputs.items() if name not in self.likelihoods}
+        if not outputs and value is not None:
+            raise ModelError(
+                f"residual={value!r} is given, but every output has a likelihood of its own; leave it out."
+            )
+        if isinstance(value, Mapping) and set(value) == set(outputs) or not outputs:
             declared = {name: value[name] for name in outputs}
         elif len(outputs) == 1:
             declared = dict.fromkeys(outputs, value)
@@ -291,8 +309,40 @@ class Declaration:
             wanted = ", ".join(f"{name!r}: …" for name in outputs)
             given = f"the keys {list(value)}" if isinstance(value, Mapping) else f"one model, {value!r}"
             raise ModelError(f"residual= has {given}; with several outputs give one to each: {{{wanted}}}.")
-        several = len(outputs) > 1
-        return {name: self.residual(item, name if several else "") for name, item in declared.items()}, declared
+        several = len(every) > 1
+        found = {name: self.residual(item, name if several else "") for name, item in declared.items()}
+        found |= {name: own.observation() for name, own in self.likelihoods.items()}
+        declared |= self.likelihoods
+        return {name: found[name] for name in every}, {name: declared[name] for name in every}
+
+    def _part(self, likelihood: Likelihood, what: str, part: str, value: Any) -> sp.Expr:
+        """Return an argument of a likelihood in canonical symbols."""
+        where = f"{part}= of {what}"
+        expr = self._expression(value, where, role.dv)
+        if part not in likelihood.population:
+            allowed = (role.time, role.dose, role.dv, *((role.State,) if self.states else ()))
+            return self._canonical(expr, where, allowed)
+        changes: dict[sp.Symbol, sp.Symbol] = {}
+        for symbol in sorted(expr.free_symbols, key=lambda s: s.name):
+            changes[symbol] = self._take_sigma(symbol, where)
+        return expr.xreplace(changes)
+
+    def _take_sigma(self, symbol: sp.Symbol, what: str, name: str = "") -> sp.Symbol:
+        """Return a symbol of a distribution without its numbers, which go into the space."""
+        name = name or symbol.name
+        if isinstance(symbol, role.Sigma):
+            number, fixed = symbol.details
+            self._keep(self.sigmas, Parameter(name, number, 0.0, None, fixed))
+            return role.plain_sigma(name)
+        if isinstance(symbol, role.Theta):
+            if symbol.name in self.thetas:
+                raise ModelError(f"theta '{symbol.name}' is used in the prediction and in residual=; use two.")
+            number, lower, upper, fixed = symbol.details
+            self._keep(self.sigmas, Parameter(name, number, lower, upper, fixed))
+            return role.plain_sigma(name, lower)
+        if symbol in (role.f, role.time, role.dv) or isinstance(symbol, role.Covariate):
+            return symbol
+        raise ModelError(f"'{symbol.name}' cannot be used in {what}; use nw.f, nw.sigma(), nw.time and covariates.")
 
     def residual(self, value: Any, output: str = "") -> Observation:
         """Return the canonical distribution of y in f, sigmas, time and covariates.
@@ -327,22 +377,8 @@ class Declaration:
         order = list(getattr(value, "sigma_names", {}).values())
         place = {name: k for k, name in enumerate(order)}
         for symbol in sorted(found.atoms(sp.Symbol), key=lambda s: (place.get(s.name, len(place)), s.name)):
-            if isinstance(symbol, role.Sigma):
-                number, fixed = symbol.details
-                name = f"{symbol.name}_{output}" if symbol.name in own else symbol.name
-                self._keep(self.sigmas, Parameter(name, number, 0.0, None, fixed))
-                changes[symbol] = role.plain_sigma(name)
-            elif isinstance(symbol, role.Theta):
-                if symbol.name in self.thetas:
-                    raise ModelError(f"theta '{symbol.name}' is used in the prediction and in residual=; use two.")
-                number, lower, upper, fixed = symbol.details
-                name = f"{symbol.name}_{output}" if symbol.name in own else symbol.name
-                self._keep(self.sigmas, Parameter(name, number, lower, upper, fixed))
-                changes[symbol] = role.plain_sigma(name, lower)
-            elif symbol not in (role.f, role.time, role.dv) and not isinstance(symbol, role.Covariate):
-                raise ModelError(
-                    f"'{symbol.name}' cannot be used in the residual sd; use nw.f, nw.sigma(), nw.time and covariates."
-                )
+            name = f"{symbol.name}_{output}" if symbol.name in own else symbol.name
+            changes[symbol] = self._take_sigma(symbol, "the residual sd", name)
         return found.xreplace(changes)
 
     def space(self, correlation: Mapping[tuple[Any, Any], float]) -> ParameterSpace:

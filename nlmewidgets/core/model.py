@@ -89,7 +89,7 @@ class Model:
         prediction: Any,
         parameters: Mapping[Any, Any],
         *,
-        residual: Any,
+        residual: Any = None,
         correlation: Mapping[tuple[Any, Any], float] | None = None,
         name: str | None = None,
         odes: Mapping[Any, Any] | None = None,

@@ -39,6 +39,7 @@ __all__ = [
     "Transform",
     "Variance",
     "draw",
+    "invert",
     "likelihood",
     "normal",
     "observation_program",
@@ -82,6 +83,8 @@ class Observation:
         t(f), where t is not the identity.
     pointwise : bool
         Whether f is log p(y | φ) itself and no prediction.
+    increments : bool
+        Whether f is what the prediction rose by since the subject's previous observation of the output.
     """
 
     minus2log: sp.Expr
@@ -92,6 +95,7 @@ class Observation:
     values: tuple[Any, ...] | str | None = None
     center: sp.Expr | None = None
     pointwise: bool = False
+    increments: bool = False
 
     def _expressions(self) -> dict[str, sp.Expr]:
         found = {x.name: getattr(self, x.name) for x in fields(self)}
@@ -179,9 +183,16 @@ def student(sd: sp.Expr, df: sp.Expr) -> Observation:
     )
 
 
-def likelihood(log_density: sp.Expr, information: sp.Expr, values: tuple[Any, ...] | str | None = None) -> Observation:
+def likelihood(
+    log_density: sp.Expr,
+    information: sp.Expr,
+    values: tuple[Any, ...] | str | None = None,
+    *,
+    increments: bool = False,
+) -> Observation:
     """Return a distribution by log p(y | f) and its expected information."""
-    return Observation(-2 * log_density, information, values=values, pointwise=log_density == f)
+    pointwise = log_density == f
+    return Observation(-2 * log_density, information, values=values, pointwise=pointwise, increments=increments)
 
 
 class Second(NamedTuple):
@@ -302,6 +313,8 @@ class Group:
     def draw(self, f: Array, sigma: Array, noise: Array) -> Array:
         """Return data drawn at predictions f by standard normal numbers; NaN where the density has no way to draw."""
         values = self.program.observation.values
+        if self.program.observation.pointwise:
+            return np.full(f.shape, np.nan)
         if values is None:
             return np.broadcast_to(self("draw", f, sigma, noise)[0][0], f.shape)
         return invert(lambda y: self("value", f, sigma, np.full(f.shape[-1:], y))[0], values, noise)

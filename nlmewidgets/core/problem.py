@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError, ModelError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.model import Model
-from nlmewidgets.core.observation import Group, Second, Variance, draw, observation_program, observe
+from nlmewidgets.core.observation import Group, Second, Variance, draw, invert, observation_program, observe
 from nlmewidgets.core.occasions import Occasions
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.printers import Kernel, numpy_kernel
@@ -269,7 +269,8 @@ class Problem:
 
     def newton_terms(self, f: Array, sigma: Array, *, gradient: bool = False) -> Second:
         """Return L and its derivatives at each observation."""
-        return Second(*observe(self.groups, "gradient" if gradient else "newton", f, sigma))
+        terms = Second(*observe(self.groups, "gradient" if gradient else "newton", f, sigma))
+        return terms if terms.ff is not None else terms._replace(ff=0.0)
 
     def variance(self, f: Array, sigma: Array) -> Variance:
         """Return the residual variance R and its derivatives at each observation."""
@@ -344,9 +345,25 @@ class Problem:
             if own.draw is None and own.values is None:
                 raise ModelError(
                     f"The likelihood of '{list(self.model.outputs)[g.output]}' cannot be simulated; give its possible "
-                    "values, e.g. LogLikelihood(expression, values=(0, 1)), or take a ready-made one such as Poisson."
+                    "values, e.g. LogLikelihood(expression, values=(0, 1)), take a ready-made one such as Poisson, or "
+                    "for events interval=True and a fine grid of times."
                 )
-        return draw(self.groups, f, sigma, noise)
+        out = np.array(draw(self.groups, f, sigma, noise))
+        for g in self.groups:
+            own = g.program.observation
+            if own.pointwise and own.values is not None:  # f itself depends on the datum
+                rows = slice(None) if g.rows is None else g.rows
+                out[..., rows] = invert(self._pointwise(slots, rows), own.values, noise[..., rows])
+        return out
+
+    def _pointwise(self, slots: Array, rows: Any) -> Callable[[float], Array]:
+        """Return −2 log p of some observations as a function of the datum, where f is log p."""
+
+        def minus2log(value: float) -> Array:
+            records = self.data.records.assign(DV=np.where(self.data.observed, value, np.nan))
+            return -2.0 * Problem.bind(self.model, replace(self.data, records=records)).predict(slots)[..., rows]
+
+        return minus2log
 
     # ------------------------------------------------------------------- results
 
@@ -400,6 +417,11 @@ class Problem:
             return (
                 f"The prediction for subject {label} at TIME {self.data.time[wrong[0]]:g} is {f[wrong[0]]:g}; "
                 "change the initial values or check the dose and covariates of this subject."
+            )
+        if not self.normal_rows[rows].all():
+            return (
+                f"The likelihood of subject {label} is zero or not a number at these values; change the initial values "
+                "or check what this subject's DV can be."
             )
         return (
             f"The residual standard deviation is 0 for subject {label} (a prediction of 0 under proportional error?); "

@@ -22,11 +22,13 @@ from nlmewidgets.core.distributions import DISTRIBUTIONS, Distribution
 from nlmewidgets.core.errors import DataError, NlmeError
 from nlmewidgets.core.exclusions import sentences
 from nlmewidgets.core.expression import parse, role_key, to_text
+from nlmewidgets.core.likelihood import Likelihood
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.observation import Observation, normal
 from nlmewidgets.core.parameters import Parameter, ParameterSpace, Values
 from nlmewidgets.core.system import Route, System
 from nlmewidgets.fit.result import Fit
+from nlmewidgets.library.likelihood import LIKELIHOODS
 from nlmewidgets.library.residual import RESIDUALS, Residual
 
 __all__ = ["load_fit", "model_from_dict", "model_to_dict", "save"]
@@ -168,6 +170,7 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         parameters.append(entry)
     return {
         "name": model.name,
+        "blq": model.blq,
         "outputs": [_output_to_dict(model, name) for name in model.outputs],
         "system": None if model.system is None else _system_to_dict(model.system),
         "parameters": parameters,
@@ -186,6 +189,8 @@ def model_to_dict(model: Model) -> dict[str, Any]:
 def _output_to_dict(model: Model, name: str) -> dict[str, Any]:
     declared = model.residuals[name]
     own = model.observations[name]
+    if isinstance(declared, Likelihood):
+        return {"name": name, "likelihood": declared.to_dict(to_text)}
     residual: dict[str, Any] = {} if own.sd is None else {"sd": to_text(own.sd)}
     if type(declared).__name__ in RESIDUALS:
         residual |= _residual_to_dict(declared)
@@ -238,7 +243,7 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
         tuple(entry["omega_fixed"]),
         entry.get("n_iov", 0),
     )
-    symbols: dict[str, sp.Symbol] = {"t": role.time, "dose": role.dose, "f": role.f}
+    symbols: dict[str, sp.Symbol] = {"t": role.time, "dose": role.dose, "f": role.f, "dv": role.dv}
     for p in space.theta:
         symbols[f"theta({p.name!r})"] = role.plain_theta(p.name, p.lower)
     for p in space.sigma:
@@ -269,7 +274,14 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
     observations: dict[str, Observation] = {}
     residuals: dict[str, Any] = {}
     for output in stored:
-        name, residual = output["name"], output["residual"]
+        name = output["name"]
+        if "likelihood" in output:
+            family = LIKELIHOODS[output["likelihood"]["model"]]
+            likelihood = family.from_dict(output["likelihood"]["arguments"], lambda text: parse(text, symbols))
+            outputs[name], observations[name] = likelihood.prediction, likelihood.observation()
+            residuals[name] = likelihood
+            continue
+        residual = output["residual"]
         outputs[name] = parse(output["prediction"], symbols)
         if "sd" in residual:
             sd = parse(residual["sd"], symbols)
@@ -279,7 +291,9 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
             residuals[name] = _residual_from_dict(residual)
             observations[name] = Declaration({}).residual(residuals[name], name if len(stored) > 1 else "")
     system = _system_from_dict(entry["system"], symbols) if entry.get("system") else None
-    return Model.from_parts(outputs, parameters, observations, residuals, space, entry["name"], system)
+    return Model.from_parts(
+        outputs, parameters, observations, residuals, space, entry["name"], system, entry.get("blq", "M3")
+    )
 
 
 # ---------------------------------------------------------------------------- data

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import sympy as sp
 
 from nlmewidgets.core.arrays import Array, Ints
@@ -52,6 +53,29 @@ class Binding:
     def block_of_obs(self) -> Ints:
         """Parameter block of each observation."""
         return self.block_of_record[self.data.observed]
+
+    @property
+    def last(self) -> Array:
+        """Return 1 at each subject's last observation of an output, 0 elsewhere, (obs,)."""
+        out = np.zeros(self.data.n_obs)
+        for _, rows in self.rows_of_outputs:
+            own = np.arange(self.data.n_obs) if rows is None else rows
+            out[own] = np.diff(self.data.subject[own], append=-1) != 0
+        return out
+
+    @property
+    def previous(self) -> Ints | None:
+        """Return the observation whose prediction is taken off each one's, −1 for none; None where none is."""
+        observations = list(self.model.observations.values())
+        if not any(o.increments for o in observations):
+            return None
+        out = np.full(self.data.n_obs, -1, dtype=np.intp)
+        for k, rows in self.rows_of_outputs:
+            if observations[k].increments:
+                own = np.arange(self.data.n_obs) if rows is None else rows
+                follows = np.flatnonzero(np.diff(self.data.subject[own]) == 0)
+                out[own[follows + 1]] = own[follows]
+        return out
 
     def in_slots(self, expr: sp.Expr) -> sp.Expr:
         """Return an expression of parameters as one of slots and covariates."""

@@ -9,6 +9,7 @@ from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.structure.closed_form import ClosedForm, PerOutput
+from nlmewidgets.core.structure.increments import Increments
 from nlmewidgets.core.structure.linear import Linear
 
 __all__ = ["bind_structure"]
@@ -16,6 +17,12 @@ __all__ = ["bind_structure"]
 
 def bind_structure(binding: Binding) -> Callable[[Array, int], Jet]:
     """Return the structure of a model bound to data."""
+    structure = _structure(binding)
+    previous = binding.previous
+    return structure if previous is None else Increments(structure, previous)
+
+
+def _structure(binding: Binding) -> Callable[[Array, int], Jet]:
     if binding.model.system is None:
         parts = [(rows, ClosedForm.bind(binding, expression, rows)) for expression, rows in binding.outputs]
         return PerOutput.of(parts, binding.data.n_obs)

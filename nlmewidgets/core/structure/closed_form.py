@@ -17,7 +17,7 @@ from nlmewidgets.core.errors import DataError, ModelError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.structure.binding import Binding
-from nlmewidgets.core.symbols import dose, time
+from nlmewidgets.core.symbols import dose, dv, last, time
 from nlmewidgets.core.tape import Level, Tape
 
 __all__ = ["ClosedForm", "PerOutput", "Program", "split_dose_terms"]
@@ -44,7 +44,7 @@ class Program:
         n_random: int,
         covariates: tuple[sp.Symbol, ...],
     ) -> None:
-        levels = dict.fromkeys((*slots, *covariates), Level.BLOCK) | dict.fromkeys((time, dose), Level.RECORD)
+        levels = dict.fromkeys((*slots, *covariates), Level.BLOCK) | dict.fromkeys((time, dose, dv, last), Level.RECORD)
         self.tape = Tape(levels)
         self.slots = slots
         self.n_random = n_random
@@ -115,6 +115,8 @@ class ClosedForm:
         Terms without and with dose.
     time : (obs,) float
         TIME of each observation, for the terms without dose.
+    datum : tuple of (obs,) float
+        DV of each observation and whether it is the subject's last, for likelihoods.
     block : (obs,) int or None
         Parameter block of each observation; None where they coincide.
     since, amount : (pairs,) float
@@ -128,6 +130,7 @@ class ClosedForm:
     base: Program | None
     given: Program | None
     time: Array
+    datum: tuple[Array, Array]
     block: Ints
     since: Array
     amount: Array
@@ -147,9 +150,10 @@ class ClosedForm:
         symbols, covariates = binding.used(base, given)
         slots, n_random, covariate_symbols = form.symbols, form.n_random, symbols
         since, amount, of_observation, counts = past_doses(data, rows)
-        time, subject = data.time, data.subject
+        time, subject, datum = data.time, data.subject, (data.dv, binding.last)
         if rows is not None:
             time, subject, block = time[rows], subject[rows], block[rows]
+            datum = (datum[0][rows], datum[1][rows])
         if given != 0:
             _refuse_what_is_no_sum(data)
             if not data.dosed.any():
@@ -167,6 +171,7 @@ class ClosedForm:
             program(base, slots, n_random, covariate_symbols) if base != 0 or given == 0 else None,
             program(given, slots, n_random, covariate_symbols) if given != 0 else None,
             time,
+            datum,
             block,
             since,
             amount,
@@ -180,13 +185,13 @@ class ClosedForm:
         jet: Jet | None = None
         batch = slots.shape[1:-1]
         if self.given is not None:
-            inputs = (*slots, *self.covariates, self.since, self.amount)
+            inputs = (*slots, *self.covariates, self.since, self.amount, _NONE, _NONE)
             jet = _run(self.given, order, inputs, self.pair_block, (*batch, len(self.since)))
             if self.pair_start is not None:
                 start = self.pair_start
                 jet = tuple(None if p is None else np.add.reduceat(p, start, axis=-1) for p in jet)  # type: ignore[assignment]
         if self.base is not None:
-            inputs = (*slots, *self.covariates, self.time, _NO_DOSE)
+            inputs = (*slots, *self.covariates, self.time, _NONE, *self.datum)
             own = _run(self.base, order, inputs, self.block, (*batch, len(self.time)))
             jet = own if jet is None else _add(jet, own)
         assert jet is not None
@@ -235,7 +240,7 @@ class PerOutput:
         return value, gathered(1), gathered(2)
 
 
-_NO_DOSE = np.zeros(1)
+_NONE = np.zeros(1)
 
 
 def _run(program: Program, order: int, inputs: tuple[Array, ...], block: Ints, shape: tuple[int, ...]) -> Jet:

@@ -11,7 +11,7 @@ from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.jets import Jet, compose
 from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.structure.program import TapeProgram, program_of
-from nlmewidgets.core.symbols import time
+from nlmewidgets.core.symbols import dv, last, time
 
 __all__ = ["Readout"]
 
@@ -32,14 +32,15 @@ class Readout:
     ----------
     parts : tuple
         One per observed output.
-    time : (obs,) float
+    inputs : tuple of (obs,) float
+        TIME, DV and whether it is the subject's last observation (the latter two for likelihoods).
     block : (obs,) int
     states : tuple of int
         The states that any output needs.
     """
 
     parts: tuple[_Part, ...]
-    time: Array
+    inputs: tuple[Array, Array, Array]
     block: Ints
     states: tuple[int, ...]
     n_slots: int
@@ -56,12 +57,13 @@ class Readout:
             states = tuple(k for k, s in enumerate(system.states) if expr.has(s))
             symbols, values = binding.used(expr)
             names = tuple(system.states[k] for k in states)
-            base = program_of((expr,), form.symbols, form.n_random, symbols, (time, *names))
+            base = program_of((expr,), form.symbols, form.n_random, symbols, (time, dv, last, *names))
             directions = (*base.directions, *(base.tape.inputs[s] for s in names))
             program = TapeProgram(base.tape, base.nodes, directions, len(directions))
             parts.append(_Part(program, states, values, rows))
         needed = tuple(sorted({k for p in parts for k in p.states}))
-        return cls(tuple(parts), binding.data.time, binding.block_of_obs, needed, len(form.symbols), form.n_random)
+        inputs = (binding.data.time, binding.data.dv, binding.last)
+        return cls(tuple(parts), inputs, binding.block_of_obs, needed, len(form.symbols), form.n_random)
 
     def __call__(self, slots: Array, state: dict[int, Jet], order: int) -> Jet:
         """Return the prediction of every observation.
@@ -74,16 +76,18 @@ class Readout:
         order : int
         """
         batch = slots.shape[1:-1]
-        n = len(self.time)
+        n = len(self.block)
         value = np.empty((*batch, n))
         first = np.zeros((self.n_slots, *batch, n)) if order >= 1 else None
         second = np.zeros((self.n_random, self.n_slots, *batch, n)) if order >= 2 else None
         for part in self.parts:
             rows = part.rows
             inner = [_at(state[k], rows) for k in part.states]
-            time_, block = (self.time, self.block) if rows is None else (self.time[rows], self.block[rows])
-            inputs = (*slots, *part.covariates, time_, *(x[0] for x in inner))
-            own = part.program(inputs, block, (*batch, len(time_)), order)
+            own_inputs, block = self.inputs, self.block
+            if rows is not None:
+                own_inputs, block = tuple(x[rows] for x in own_inputs), block[rows]  # type: ignore[assignment]
+            inputs = (*slots, *part.covariates, *own_inputs, *(x[0] for x in inner))
+            own = part.program(inputs, block, (*batch, len(block)), order)
             first_node: Any = (..., 0, *(slice(None),) * (len(batch) + 1))
             single: Any = (own[0][0], *(None if p is None else p[first_node] for p in own[1:]))
             jet = compose(single, inner, self.n_slots, self.n_random, order)

@@ -221,7 +221,8 @@ def _events(line: Timeline, routed: Routed) -> _Events:
     floor[earlier] = doses.tau[own[earlier]]
     cut = (value > limit) | (value < floor)
     weight = np.ones(value.shape)
-    weight[:, (kind == _RESUME) & (doses.rate[np.where(kind == _RESUME, own, 0)] == 0)] = 0.0 if len(own) else 1.0
+    resumed = np.flatnonzero(kind == _RESUME)
+    weight[:, resumed[doses.rate[own[resumed]] == 0]] = 0.0
     weight[(value > floor) & (kind == _RESUME)] = 1.0
     if cut.any():
         value = np.clip(value, floor, limit)
