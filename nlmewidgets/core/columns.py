@@ -72,7 +72,10 @@ class Columns:
         if not isinstance(units, Mapping):
             raise DataError(f"units={units!r} is not a mapping of columns to units, e.g. {{'TIME': 'h'}}.")
         self._resolve(options)
-        self.frame = frame.apply(_without_missing_words)
+        self.frame = frame.copy(deep=False)
+        for column in frame:
+            if not pd.api.types.is_numeric_dtype(frame[column]):
+                self.frame[column] = _without_missing_words(frame[column])
         back = {source: item for item, source in self.source.items()}
         outputs = set(self.frame[self.source["DVID"]].dropna()) if "DVID" in self.source else set()
         unknown = [c for c in units if c not in frame.columns and c not in back.values() and c not in outputs]
@@ -236,7 +239,7 @@ def _without_missing_words(column: pd.Series) -> pd.Series:
     """Return text without the spaces around it, missing where it is a word for that."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object)
-    if pd.api.types.is_numeric_dtype(column) or column.dtype.kind in "mM":
+    if column.dtype.kind in "mM":
         return column
     try:
         words = map_unique(column, lambda v: v.strip() if isinstance(v, str) else v)

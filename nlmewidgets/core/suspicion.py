@@ -34,7 +34,7 @@ def suspicions(out: pd.DataFrame, columns: Columns) -> list[str]:
     where = lambda i: columns.where(int(row[i]))  # noqa: E731
     subject: Ints = pd.factorize(out["ID"])[0]
     found = [
-        _duplicates(out, where),
+        _duplicates(out, subject, where),
         _before_any_dose(out, subject, where),
         _unlimited(out, columns),
         *_slips(out, subject, columns, where),
@@ -42,16 +42,16 @@ def suspicions(out: pd.DataFrame, columns: Columns) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def _duplicates(out: pd.DataFrame, where: Callable[[int], str]) -> str:
-    active = ((out["EVID"] == 0) & (out["MDV"] == 0) & out["DV"].notna()) | out["EVID"].isin((1, 4))
-    again = (out.drop(columns="_row").duplicated() & active).to_numpy()
-    if not again.any():
+def _duplicates(out: pd.DataFrame, subject: Ints, where: Callable[[int], str]) -> str:
+    same = (np.diff(subject) == 0) & (np.diff(out["TIME"].to_numpy()) == 0)
+    beside = np.flatnonzero(np.append(same, False) | np.append(False, same))  # few records share a time
+    few = out.iloc[beside].drop(columns="_row")
+    active = ((few["EVID"] == 0) & (few["MDV"] == 0) & few["DV"].notna()) | few["EVID"].isin((1, 4))
+    again = beside[(few.duplicated() & active).to_numpy()]
+    if not again.size:
         return ""
-    first = int(np.flatnonzero(again)[0])
-    return (
-        f"{count(again, 'record')} repeat{'s' if again.sum() == 1 else ''} an earlier one in every column (first: "
-        f"{where(first)}): all are used."
-    )
+    verb = "record repeats" if again.size == 1 else "records repeat"
+    return f"{again.size} {verb} an earlier one in every column (first: {where(int(again[0]))}): all are used."
 
 
 def _before_any_dose(out: pd.DataFrame, subject: Ints, where: Callable[[int], str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Callable, Sequence
@@ -53,10 +54,11 @@ def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, Sequence[int] | NDAr
     DataError
         Naming the row, and what is wrong there.
     """
-    text = _text(file)
-    regular = _read_regular(text, sep, file.name)
+    raw = _bytes(file)
+    regular = _read_regular(raw, sep, file.name)
     if regular is not None:
         return (*regular, [])
+    text = _text(raw, file.name)
     header: list[str] | None = None
     records: list[list[str]] = []
     rows: list[int] = []
@@ -91,23 +93,29 @@ def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, Sequence[int] | NDAr
     return table, rows, notes
 
 
-def _read_regular(text: str, sep: str, name: str) -> tuple[pd.DataFrame, NDArray[np.intp]] | None:
+def _read_regular(raw: bytes, sep: str, name: str) -> tuple[pd.DataFrame, NDArray[np.intp]] | None:
     """Read a file whose lines all have as many fields as the header; None if that is not plain to see.
 
     This is the fast way for large files.  Whatever is unusual is left to the exact reader, which
     finds its place and its sentence.
     """
+    if not isinstance(sep, str):
+        return None
     spaces = sep in _SPACES
-    line, _, body = text.partition("\n")
-    if not (body.strip() and line.strip()) or (not spaces and (len(sep) != 1 or not sep.isascii() or sep in '"\r\n')):
+    if not spaces and (len(sep) != 1 or not sep.isascii() or sep in '"\r\n'):
         return None
-    if spaces and not text.isascii():
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    first, _, body = raw.partition(b"\n")
+    if not body.strip() or not first.strip() or (spaces and not raw.isascii()):
         return None
-    data = np.frombuffer(text.encode() if text.endswith("\n") else text.encode() + b"\n", dtype=np.uint8)
+    data = np.frombuffer(raw if raw.endswith(b"\n") else raw + b"\n", dtype=np.uint8)
     fields = _fields_per_line(data, None if spaces else ord(sep))
     if fields is None or (fields != fields[0]).any() or fields[0] == 1:
         return None
-    header = next(iter(_lines(line.rstrip("\r"), sep, name)))[1]
+    try:
+        header = _lines(first.decode().rstrip("\r"), sep, name)[0][1]
+    except UnicodeDecodeError:
+        return None
     while header and not header[-1]:
         header.pop()
     if "" in header or all(map(_is_number, header)):
@@ -115,19 +123,20 @@ def _read_regular(text: str, sep: str, name: str) -> tuple[pd.DataFrame, NDArray
     options = {"sep": r"\s+", "quoting": csv.QUOTE_NONE} if spaces else {"sep": sep, "skipinitialspace": True}
     common = {"header": None, "na_values": list(MISSING), "keep_default_na": False, "low_memory": False, **options}
     try:
-        table = pd.read_csv(io.StringIO(body), **_TO_THE_LAST_DIGIT, **common)
-    except (pd.errors.ParserError, OverflowError, ValueError):
+        table = pd.read_csv(io.BytesIO(body), **_TO_THE_LAST_DIGIT, **common)
+    except (pd.errors.ParserError, OverflowError, ValueError):  # also what is not UTF-8
         return None
     if table.shape != (len(fields) - 1, fields[0]) or table.isna().all(axis=1).any():
         return None
     if not table.iloc[:, len(header) :].isna().all(axis=None):
         return None
     table = table.iloc[:, : len(header)]
-    odd = [c for c in table if table[c].dtype not in (np.dtype("float64"), np.dtype("int64"))]
+    text = [c for c in table if table[c].dtype not in (np.dtype("float64"), np.dtype("int64"))]
+    # Words that pandas takes for truth values, numbers too large for it: by our own rules.
+    odd = [c for c in text if pd.api.types.infer_dtype(table[c], skipna=True) != "string"]
     if odd:
-        # Text, words that pandas takes for truth values, numbers too large for it: by our own rules.
-        table[odd] = pd.read_csv(io.StringIO(body), usecols=odd, dtype=str, **common | {"na_filter": False})
-        table = pd.concat([_column(table[c]) if c in odd else table[c] for c in table], axis=1)
+        table[odd] = pd.read_csv(io.BytesIO(body), usecols=odd, dtype=str, **common | {"na_filter": False})
+    table = pd.concat([_column(table[c].astype(object).fillna("")) if c in text else table[c] for c in table], axis=1)
     table.columns = pd.Index(header, dtype=object)
     return table, np.arange(2, len(table) + 2)
 
@@ -160,17 +169,22 @@ def _fields_per_line(data: NDArray[np.uint8], sep: int | None) -> NDArray[np.int
     return np.diff(np.searchsorted(marks, ends), prepend=0) + 1
 
 
-def _text(file: Path) -> str:
+def _bytes(file: Path) -> bytes:
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        return file.read_bytes()
     except FileNotFoundError:
         raise DataError(f"There is no file '{file}'; check the path (the working directory is searched).") from None
     except OSError as error:
         raise DataError(f"'{file}' cannot be read ({error.strerror}); give the path of a CSV file.") from None
+
+
+def _text(raw: bytes, name: str) -> str:
+    try:
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"'{file.name}' is not UTF-8 text; save it as CSV in UTF-8.") from None
+        text = "\x00"
     if "\x00" in text:
-        raise DataError(f"'{file.name}' is not UTF-8 text; save it as CSV in UTF-8.")
+        raise DataError(f"'{name}' is not UTF-8 text; save it as CSV in UTF-8.")
     return text
 
 

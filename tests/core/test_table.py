@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -75,7 +79,7 @@ def test_what_is_unusual_is_read_alike(tmp_path, text):
 
 
 def test_the_usual_file_takes_the_fast_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "_lines", lambda text, *_: iter([(1, text.splitlines()[0].split(","))]))
+    monkeypatch.setattr(table, "_lines", lambda text, *_: [(1, text.splitlines()[0].split(","))])
     buffer = io.StringIO()
     frame = pd.DataFrame(
         {"ID": np.repeat([1, 2], 3), "TIME": [0, 1, 2.5] * 2, "DV": 1 / 3, "SEX": ["F"] * 3 + ["M"] * 3}
@@ -92,3 +96,12 @@ def test_the_row_of_an_error_in_a_large_file_is_its_line(tmp_path):
     (tmp_path / "d.csv").write_text("\n".join(lines))
     with pytest.raises(nw.DataError, match=r"^DV='high' at row 31235 of 'd.csv' is not a number"):
         nw.Data.read_csv(tmp_path / "d.csv")
+
+
+@pytest.mark.slow
+def test_a_million_records_take_less_than_five_seconds_and_two_gigabytes():
+    script = Path(__file__).parents[2] / "benchmarks" / "records.py"
+    done = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True, cwd=script.parents[1])
+    seconds, peak = re.search(r"1000000 records: .* \(([\d.]+) s of .*peak (\d+) MB", done.stdout).groups()
+    assert float(seconds) < 5
+    assert int(peak) < 2000
