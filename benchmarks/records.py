@@ -48,7 +48,8 @@ def read(path: str) -> None:
     seconds, busy = time.perf_counter() - start, time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{len(data)} records: {seconds:.2f} s ({busy:.2f} s of processor time), peak {peak:.0f} MB (of which {before:.0f} MB before reading)"
+        f"{len(data)} records: {seconds:.2f} s ({busy:.2f} s of processor time), "
+        f"peak {peak:.0f} MB (of which {before:.0f} MB before reading)"
     )
 
 
