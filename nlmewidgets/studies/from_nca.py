@@ -9,7 +9,7 @@ from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.diagnostics.nca import nca
 
-__all__ = ["nca_values"]
+__all__ = ["meaning_of", "nca_values"]
 
 
 def nca_values(model: Model, data: Data) -> dict[str, float]:
@@ -64,6 +64,11 @@ _NAMES = (
     | dict.fromkeys(("tlag", "Tlag", "lag", "ALAG"), "tlag")
 )
 """The names that are recognised, and what they mean."""
+
+
+def meaning_of(name: str) -> str:
+    """Return what a usual name of a pharmacokinetic parameter means: ka, CL, V, k, … or ''."""
+    return _NAMES.get(name, "")
 
 
 def _absorption(tmax: float, rate: float) -> float:

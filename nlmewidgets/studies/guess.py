@@ -17,14 +17,18 @@ from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.parameters import Parameter
 from nlmewidgets.core.problem import Problem
-from nlmewidgets.studies.from_nca import nca_values
+from nlmewidgets.studies.from_nca import meaning_of, nca_values
 from nlmewidgets.studies.pooled import OutOfTime, Pooled
 from nlmewidgets.studies.spread import spread
 
 __all__ = ["Guess", "guess"]
 
 _MOST_SUBJECTS = 40
-"""Subjects the search uses; the spread between subjects uses them too."""
+_MOST_OBSERVATIONS = 1_000
+"""What the search uses at most, but for ten subjects always; the spread between subjects uses them too."""
+
+_SAME = 0.05
+"""Relative difference of residual variances within which two fits are equally good: the believable one is taken."""
 
 _DECADES = 3.0
 """How far from the declared value a positive parameter is searched, either way."""
@@ -74,7 +78,7 @@ def guess(
     model : Model
     data : Data
     seconds : float
-        Time for the search of the typical values; as much again at most for the spread between subjects.
+        Time for the search of the typical values; half as much again at most for the spread between subjects.
     seed : int
         Of the global search.
     stop : callable, optional
@@ -89,7 +93,8 @@ def guess(
     Typical values: where every structural parameter is one that a non-compartmental analysis knows (ka, CL, V, …),
     its values and the declared ones are refined on the pooled data, all random effects zero; otherwise
     differential evolution over three decades around the declared values comes first.  Standard deviations:
-    a few steps of iterative two-stage estimation.  Of more than 40 subjects 40 are used.
+    a few steps of iterative two-stage estimation.  Some 40 subjects, or 1,000 observations, are used at most.  Where
+    absorption and elimination can change places without another fit, absorption is the faster.
 
     Raises
     ------
@@ -110,11 +115,11 @@ def guess(
     pooled_words = "{} (NCA: {:.3g})"
     began = time.monotonic()
     words = search.run(known, seed)
-    theta = pooled.best_theta if np.isfinite(pooled.best) else space.initial.theta
+    theta = search.chosen
     for p in space.theta:
         if not p.fixed and np.isfinite(pooled.best):
             how[p.name] = pooled_words.format(words, known[p.name]) if p.name in known else words
-    values, told = spread(problem, pooled, theta, deadline=time.monotonic() + float(seconds), stop=stop)
+    values, told = spread(problem, pooled, theta, deadline=began + 1.5 * float(seconds), stop=stop)
     how |= told
     for name in declared:
         if space.is_fixed(name):
@@ -138,11 +143,13 @@ def guess(
 
 
 def _some(data: Data) -> Data:
-    """Return at most 40 subjects with observations, evenly over the study."""
+    """Return a part of the subjects with observations, evenly over the study, that is enough to start from."""
     seen = np.unique(data.subject)
-    if len(seen) <= _MOST_SUBJECTS:
+    per_subject = data.n_obs / max(len(seen), 1)
+    most = min(_MOST_SUBJECTS, max(10, int(_MOST_OBSERVATIONS / max(per_subject, 1.0))))
+    if len(seen) <= most:
         return data
-    chosen = seen[np.linspace(0, len(seen) - 1, _MOST_SUBJECTS).round().astype(int)]
+    chosen = seen[np.linspace(0, len(seen) - 1, most).round().astype(int)]
     return data.subset([data.ids[k] for k in chosen])
 
 
@@ -178,6 +185,8 @@ class _Search:
         self.axes = [_Axis(self.space.theta[k], self.space.theta[k].name in typical) for k in self.free]
         self.start = np.array([axis.free(axis.parameter.value) for axis in self.axes])
         self.reach = np.array([axis.reach for axis in self.axes])
+        self.chosen = self.space.initial.theta
+        self.same = _SAME * problem.n_obs
         self.typical = {axis.parameter.name for axis in self.axes if axis.parameter.name in typical}
 
     def thetas(self, x: Array) -> Array:
@@ -204,22 +213,41 @@ class _Search:
     def run(self, known: dict[str, float], seed: int) -> str:
         """Search, and say how."""
         if not self.free:
-            self.pooled(self.space.initial.theta[None])
             return "nothing to search"
-        starts = [self.start] + ([self.at(known)] if known else [])
-        words = (
-            "pooled fit from NCA"
-            if known and self.typical and self.typical <= set(known)
-            else "global search of the pooled data"
-        )
+        from_nca = bool(known) and bool(self.typical) and self.typical <= set(known)
+        words = "pooled fit from NCA" if from_nca else "global search of the pooled data"
+        starts = [*([self.at(known)] if known else []), self.start]
         try:
-            if words.startswith("global"):
-                starts = [self._evolve(starts, seed)]
-            for start in starts:
-                self._descend(start)
+            best = self._descend(starts[0] if from_nca else self._evolve(starts, seed))
+            if from_nca and self.pooled.spent < 0.25:
+                other = self._descend(self.start)
+                best = other if other[0] < best[0] - self.same else best
+            swapped = self._unflipped(best[1])
+            if swapped is not None:
+                other = self._descend(swapped)
+                best = other if other[0] < best[0] + self.same else best
+            self.chosen = self.thetas(best[1][None])[0]
         except OutOfTime as end:
+            self.chosen = self.pooled.best_theta if np.isfinite(self.pooled.best) else self.space.initial.theta
             words += f", {end}"
         return words
+
+    def _unflipped(self, x: Array) -> Array | None:
+        """Return the point with absorption and elimination swapped, where absorption is the slower: it fits as well."""
+        theta = self.thetas(x[None])[0]
+        meaning = {meaning_of(p.name): v for p, v in zip(self.space.theta, theta, strict=True) if meaning_of(p.name)}
+        names = {meaning_of(p.name): p.name for p in self.space.theta if meaning_of(p.name)}
+        if "ka" not in meaning or "V2" in meaning:
+            return None
+        ka = meaning["ka"]
+        if {"CL", "V"} <= set(meaning) and ka < meaning["CL"] / meaning["V"]:
+            swap = {"ka": meaning["CL"] / meaning["V"], "V": meaning["CL"] / ka}
+        elif {"k", "V"} <= set(meaning) and ka < meaning["k"]:
+            swap = {"ka": meaning["k"], "k": ka, "V": meaning["V"] * meaning["k"] / ka}
+        else:
+            return None
+        numbers = {p.name: float(v) for p, v in zip(self.space.theta, theta, strict=True)}
+        return self.at(numbers | {names[m]: float(v) for m, v in swap.items()})
 
     def _evolve(self, starts: list[Array], seed: int) -> Array:
         """Return the best point of differential evolution."""
@@ -249,7 +277,7 @@ class _Search:
         )
         return np.asarray(result.x, dtype=float)
 
-    def _descend(self, start: Array) -> None:
+    def _descend(self, start: Array) -> tuple[float, Array]:
         """Refine a point by quasi-Newton steps, the gradient from one batch of central differences."""
         d = len(start)
         h = 1e-4
@@ -257,12 +285,13 @@ class _Search:
         def value_and_slope(x: Array) -> tuple[float, Array]:
             moves = np.concatenate([np.zeros((1, d)), h * np.eye(d), -h * np.eye(d)])
             values = self.objective(x + moves)
-            slope = (values[1 : d + 1] - values[d + 1 :]) / (2.0 * h)
+            with np.errstate(invalid="ignore"):
+                slope = (values[1 : d + 1] - values[d + 1 :]) / (2.0 * h)
             value = float(values[0]) if np.isfinite(values[0]) else 1e10
             return value, np.where(np.isfinite(slope), slope, 0.0)
 
         low, high = start - 2.0 * self.reach, start + 2.0 * self.reach
-        minimize(
+        result = minimize(
             value_and_slope,
             start,
             jac=True,
@@ -270,3 +299,4 @@ class _Search:
             bounds=list(zip(low, high, strict=True)),
             options={"maxiter": 100, "ftol": 1e-9},
         )
+        return float(result.fun), np.asarray(result.x, dtype=float)

@@ -2,7 +2,9 @@ r"""The naive pooled objective: all random effects zero, the residual's scale pr
 
 With standard deviation :math:`s\,d(f)` of an output's observations, d at the declared residual parameters,
 
-.. math:: \min_s -2\log L = n \log\Big(\tfrac1n \sum r_j^2\Big) + 2 \sum \log d(f_j), \qquad r = (y - f)/d(f) .
+.. math:: \min_s -2\log L = n \log\Big(\tfrac1n \sum r_j^2\Big) + 2 \sum \log d_j, \qquad r = (y - f)/d ,
+
+with :math:`d` taken halfway between f and y, so that no prediction near zero decides alone.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ __all__ = ["OutOfTime", "Pooled"]
 
 _MOST_NUMBERS = 1_500_000
 """Predictions held at once: candidates × observations."""
+
+
+_NO_SCALE = (NlmeError, AttributeError, TypeError, NotImplementedError)
+"""What asking another likelihood for its standard deviation may raise."""
 
 
 class OutOfTime(Exception):  # noqa: N818 - no error: the search ends with what it has
@@ -54,6 +60,11 @@ class Pooled:
         self.outputs = [np.flatnonzero(self.problem.output == k) for k in np.unique(self.problem.output)]
         self.censored = data.cens
 
+    @property
+    def spent(self) -> float:
+        """The share of the time that is gone."""
+        return (time.monotonic() - self.began) / self.seconds
+
     def __call__(self, thetas: Array) -> Array:
         """Return the objective of each candidate, thetas (candidates, thetas); inf where it is no number."""
         out = np.full(len(thetas), np.inf)
@@ -83,9 +94,13 @@ class Pooled:
                 return np.concatenate([self._batch(thetas[k : k + 1]) for k in range(len(thetas))])
 
     def residuals(self, f: Array) -> tuple[Array, Array]:
-        """Return standardised residuals and the logarithm of their declared SD; a censored one met is 0."""
-        sd = self.problem.residual_sd(f, self.sigma)
+        """Return standardised residuals and the logarithm of their declared SD; a censored one met is 0.
+
+        The SD is that halfway between prediction and observation: under proportional error no prediction near 0
+        decides alone, and too low counts as much as too high.
+        """
         y = self.problem.y
+        sd = self.problem.residual_sd(0.5 * (np.abs(f) + np.abs(y)), self.sigma)
         r = (y - f) / sd
         met = ((self.censored > 0) & (f < y)) | ((self.censored < 0) & (f > y))
         return np.where(met, 0.0, r), np.log(sd)
@@ -94,7 +109,7 @@ class Pooled:
         """Return the objective of predictions (candidates, obs)."""
         try:
             r, log_sd = self.residuals(f)
-        except (NlmeError, AttributeError, TypeError, NotImplementedError):
+        except _NO_SCALE:
             # No standard deviation: another likelihood, which has no scale to profile.
             value = self.problem.minus2ll_each(f, self.sigma).sum(axis=-1)
             return np.where(np.isfinite(value), value, np.inf)
