@@ -19,6 +19,7 @@ from nlmewidgets.core.exclusions import exclusion_code
 from nlmewidgets.core.expression import TextPrinter
 from nlmewidgets.core.likelihood import Likelihood
 from nlmewidgets.core.model import Model
+from nlmewidgets.core.parameters import ParameterSpace
 from nlmewidgets.core.records import RECORD_COLUMNS
 from nlmewidgets.core.system import Route
 
@@ -168,10 +169,18 @@ def model_code(model: Model, variable: str = "model") -> str:
     for symbol, value in model.parameters.items():
         body.append(f"        {names[symbol]}: {_parameter(symbol, value, model, printer)},")
     body.append("    },")
-    if space.correlations:
-        short = [*(name.removeprefix("eta_") for name in space.between), *space.within]
-        pairs = ", ".join(f"({short[j]!r}, {short[i]!r}): {numbers[c]!r}" for c, i, j in space.correlations)
-        body.append(f"    correlation={{{pairs}}},")
+    owner = space.omega_map.owner
+    short = [*(name.removeprefix("eta_") for name in space.between), *space.within]
+    pairs = [(i, j) for b in space.blocks for i in b for j in b if j < i]
+    if pairs:
+        named = {(i, j): numbers[c] for c, i, j in space.correlations}
+        first = [named[max(owner[i], owner[j]), min(owner[i], owner[j])] for i, j in pairs]
+        listed = ", ".join(f"({short[j]!r}, {short[i]!r}): {c!r}" for (i, j), c in zip(pairs, first, strict=True))
+        body.append(f"    correlation={{{listed}}},")
+    groups = [[k for k in range(len(owner)) if owner[k] == first] for first in dict.fromkeys(owner)]
+    if any(len(group) > 1 for group in groups):
+        listed = ", ".join(str(tuple(short[k] for k in group)) for group in groups if len(group) > 1)
+        body.append(f"    same=[{listed}],")
     fixed = {p.name: p.fixed for p in space.sigma}
     shown = {}
     for name, residual in residuals.items():
@@ -187,7 +196,17 @@ def model_code(model: Model, variable: str = "model") -> str:
         body.append(f"    blq={model.blq!r},")
     if model.name:
         body.append(f"    name={model.name!r},")
-    return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")"])
+    return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")" + _flags(space)])
+
+
+def _flags(space: ParameterSpace) -> str:
+    """Return .fix(...) or .free(...) of the correlations whose flag is not what their SDs imply."""
+    held, out = space.omega_map.sd_fixed, ""
+    for block, fixed in zip(space.blocks, space.omega_fixed, strict=True):
+        names = [name for name, i, _ in space.correlations if i in block]
+        if names and fixed != all(held[k] for k in block):
+            out += f".{'fix' if fixed else 'free'}({names[0]!r})"
+    return out
 
 
 def _by_output(parts: Mapping[str, str]) -> str:

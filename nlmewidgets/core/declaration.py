@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -381,15 +381,18 @@ class Declaration:
             changes[symbol] = self._take_sigma(symbol, "the residual sd", name)
         return found.xreplace(changes)
 
-    def space(self, correlation: Mapping[tuple[Any, Any], float]) -> ParameterSpace:
+    def space(self, correlation: Mapping[tuple[Any, Any], float] | str, same: Any = ()) -> ParameterSpace:
         """Return the parameter space."""
         etas = tuple(sorted(self.etas, key=lambda name: self.etas[name][2]))  # kappas last
         n_iov = sum(occasion for _, _, occasion in self.etas.values())
         sd = np.array([self.etas[name][0] for name in etas])
         omega = np.diag(sd**2)
         group = list(range(len(etas)))
+        if correlation == "full":
+            subject = etas[: len(etas) - n_iov]
+            correlation = {(a, b): 0.0 for k, a in enumerate(subject) for b in subject[:k]}
         if not isinstance(correlation, Mapping):
-            raise ModelError("correlation= is not a mapping of pairs to numbers, e.g. {(CL, V): 0.3}.")
+            raise ModelError('correlation= is not a mapping of pairs to numbers, e.g. {(CL, V): 0.3}, nor "full".')
         seen: dict[frozenset[int], float] = {}
         for pair, value in correlation.items():
             if not (isinstance(pair, tuple) and len(pair) == 2):
@@ -408,30 +411,62 @@ class Declaration:
             omega[i, j] = omega[j, i] = value * sd[i] * sd[j]
             group = [group[i] if g == group[j] else g for g in group]
         blocks = tuple(tuple(k for k, g in enumerate(group) if g == label) for label in dict.fromkeys(group))
-        flags = []
-        for block in blocks:
-            fixed = {self.etas[etas[k]][1] for k in block}
-            if len(fixed) > 1:
-                names = ", ".join(etas[k] for k in block)
-                raise ModelError(f"{names} are correlated: fix all of their standard deviations or none.")
-            flags.append(fixed.pop())
+        held = tuple(self.etas[name][1] for name in etas)
+        flags = tuple(all(held[k] for k in block) for block in blocks)
+        mixed = any(held[k] != flag for block, flag in zip(blocks, flags, strict=True) for k in block)
         return ParameterSpace(
             tuple(self.thetas.values()),
             tuple(self.sigmas.values()),
             etas,
             tuple(tuple(map(float, row)) for row in omega),
             blocks,
-            tuple(flags),
+            flags,
             n_iov,
+            held if mixed else (),
+            self._same(same, etas, omega, blocks),
         )
 
-    def _eta_index(self, item: Any, etas: tuple[str, ...]) -> int:
+    def _same(
+        self, groups: Any, etas: tuple[str, ...], omega: np.ndarray, blocks: tuple[tuple[int, ...], ...]
+    ) -> tuple[int, ...]:
+        """Return the eta whose variance each eta has, from groups of parameters that share one."""
+        owner = list(range(len(etas)))
+        if not isinstance(groups, Sequence) or isinstance(groups, str):
+            raise ModelError("same= is not a list of groups that share a variance, e.g. [(CL, V)].")
+        for group in groups:
+            if not isinstance(group, tuple) or len(group) < 2:
+                raise ModelError(f"same= has the group {group!r}; a group is a tuple of parameters, e.g. (CL, V).")
+            first, *others = (self._eta_index(x, etas, "same") for x in group)
+            for k in others:
+                if owner[k] != k or owner[first] != first or k == first:
+                    raise ModelError(f"same= has {etas[k]} in two groups or twice; name each effect once.")
+                if self.etas[etas[k]] != self.etas[etas[first]]:
+                    raise ModelError(
+                        f"same= says that {etas[first]} and {etas[k]} share a variance, but they start at different "
+                        "standard deviations or differ in fixed or iov; give them the same."
+                    )
+                owner[k] = first
+        if owner == list(range(len(etas))):
+            return ()
+        home = {k: block for block in blocks for k in block}
+        for block in blocks:
+            mine = tuple(owner[k] for k in block)
+            whole = mine == block or set(mine) == set(home[mine[0]]) and not set(mine) & set(block)
+            if not whole or not np.allclose(omega[np.ix_(block, block)], omega[np.ix_(mine, mine)], rtol=1e-12):
+                names = ", ".join(etas[k] for k in block)
+                raise ModelError(
+                    f"same= and correlation= do not fit for {names}: a block is the same as another block as a whole, "
+                    "effect by effect and with the same initial correlations."
+                )
+        return tuple(owner)
+
+    def _eta_index(self, item: Any, etas: tuple[str, ...], argument: str = "correlation") -> int:
         name = item if isinstance(item, str) else getattr(item, "name", repr(item))
         for candidate in (name, f"eta_{name}", f"kappa_{name}"):
             if candidate in etas:
                 return etas.index(candidate)
         have = ", ".join(etas) or "none"
-        raise ModelError(f"correlation= names '{name}', which has no random effect; give it an sd (there are {have}).")
+        raise ModelError(f"{argument}= names '{name}', which has no random effect; give it an sd (there are {have}).")
 
     def _refuse_circles(self) -> None:
         below = {

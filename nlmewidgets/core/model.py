@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -47,8 +47,11 @@ class Model:
     residual : residual error model or {"sd": expression}, or mapping of output to them
         The standard deviation of ε.  With several outputs a library model's sigmas carry the output's
         name (``additive_cp``); a ``nw.sigma()`` used by several outputs is one parameter.
-    correlation : mapping of (symbol, symbol) to float, optional
+    correlation : mapping of (symbol, symbol) to float, or 'full', optional
         Initial correlations of random effects; the connected etas form a full block of Omega.
+    same : list of tuple of symbol, optional
+        Groups of parameters whose random effects have the same variance (NONMEM's SAME); a correlated
+        block is the same as another as a whole.
     name : str, optional
         For tables and titles.
     odes : mapping of state to expression, optional
@@ -90,7 +93,8 @@ class Model:
         parameters: Mapping[Any, Any],
         *,
         residual: Any = None,
-        correlation: Mapping[tuple[Any, Any], float] | None = None,
+        correlation: Mapping[tuple[Any, Any], float] | str | None = None,
+        same: Sequence[tuple[Any, ...]] = (),
         name: str | None = None,
         odes: Mapping[Any, Any] | None = None,
         initial: Mapping[Any, Any] | None = None,
@@ -106,7 +110,7 @@ class Model:
         outputs = build.outputs(prediction)
         system = build.system(odes, initial, doses)
         observations, residuals = build.observations(residual, outputs)
-        space = build.space(correlation or {})
+        space = build.space(correlation or {}, same)
         build.check_usage(tuple(outputs.values()), system)
         for expression in outputs.values():  # refuses what cannot be summed over doses
             split_dose_terms(remove_equal_rate_singularities(expression))

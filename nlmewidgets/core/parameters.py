@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import ModelError
+from nlmewidgets.core.omega import OmegaMap
 from nlmewidgets.core.symbols import check_bounds
 
 __all__ = ["Parameter", "ParameterSpace", "Values"]
@@ -132,9 +132,13 @@ class ParameterSpace:
     blocks : tuple of tuple of int
         The correlated groups of etas; every eta is in exactly one.
     omega_fixed : tuple of bool
-        One flag per block.
+        One flag per block: its correlations, and with them its standard deviations unless `sd_fixed` tells.
     n_iov : int
         Number of kappas.
+    sd_fixed : tuple of bool
+        One flag per eta; empty: as its block.
+    same : tuple of int
+        The eta whose variance (and block) each eta has; empty: its own.
     """
 
     theta: tuple[Parameter, ...]
@@ -144,6 +148,8 @@ class ParameterSpace:
     blocks: tuple[tuple[int, ...], ...]
     omega_fixed: tuple[bool, ...]
     n_iov: int = 0
+    sd_fixed: tuple[bool, ...] = ()
+    same: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         names = self.names
@@ -163,9 +169,22 @@ class ParameterSpace:
 
     @cached_property
     def omega_names(self) -> tuple[str, ...]:
-        """Names of the standard deviations of the random effects: omega_X for eta_X, iov_X for kappa_X."""
-        own = ("omega_" + name.removeprefix("eta_") for name in self.between)
-        return (*own, *("iov_" + name.removeprefix("kappa_") for name in self.within))
+        """Name of the standard deviation of each random effect: omega_X for eta_X, iov_X for kappa_X.
+
+        Effects that share a variance share its name, which is that of the first.
+        """
+        own = ["omega_" + name.removeprefix("eta_") for name in self.between]
+        own += ["iov_" + name.removeprefix("kappa_") for name in self.within]
+        return tuple(own[k] for k in self.omega_map.owner)
+
+    @cached_property
+    def omega_map(self) -> OmegaMap:
+        """The free elements of Omega."""
+        flags = dict.fromkeys(range(len(self.eta)), False)
+        for block, fixed in zip(self.blocks, self.omega_fixed, strict=True):
+            flags |= dict.fromkeys(block, fixed)
+        held = self.sd_fixed or tuple(flags.values())
+        return OmegaMap(self.blocks, held, self.omega_fixed, self.same or tuple(range(len(self.eta))))
 
     @property
     def between(self) -> tuple[str, ...]:
@@ -183,14 +202,15 @@ class ParameterSpace:
         bare = [name.removeprefix("eta_") for name in self.between]
         bare += [name.removeprefix("kappa_") for name in self.within]
         word = ["corr"] * len(self.between) + ["corr_iov"] * self.n_iov
-        return tuple((f"{word[i]}_{bare[j]}_{bare[i]}", i, j) for b in self.blocks for i in b for j in b if j < i)
+        own = [b for b in self.blocks if self.omega_map.owner[b[0]] == b[0]]
+        return tuple((f"{word[i]}_{bare[j]}_{bare[i]}", i, j) for b in own for i in b for j in b if j < i)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of all population parameters: thetas, omegas (SD), correlations, sigmas."""
         return (
             *(p.name for p in self.theta),
-            *self.omega_names,
+            *dict.fromkeys(self.omega_names),
             *(name for name, _, _ in self.correlations),
             *(p.name for p in self.sigma),
         )
@@ -235,6 +255,7 @@ class ParameterSpace:
         omega = np.diag(sd**2)
         for name, i, j in self.correlations:
             omega[i, j] = omega[j, i] = numbers.get(name, old[name]) * sd[i] * sd[j]
+        omega = self.omega_map.shared(omega)
         for block in self.blocks:
             if not _is_covariance(omega[np.ix_(block, block)]):
                 which = ", ".join(self.eta[i] for i in block)
@@ -261,7 +282,10 @@ class ParameterSpace:
         for p in (*self.theta, *self.sigma):
             if p.name == name:
                 return p.fixed
-        return self.omega_fixed[self._block_of(name)]
+        block = self._block_of(name)
+        if name in self.omega_names:
+            return self.omega_map.sd_fixed[self.omega_names.index(name)]
+        return self.omega_fixed[block]
 
     def _block_of(self, name: str) -> int:
         if name in self.omega_names:
@@ -274,8 +298,9 @@ class ParameterSpace:
         raise ModelError(f"There is no population parameter '{name}'; there are {', '.join(self.names)}.")
 
     def with_fixed(self, names: Iterable[str], fixed: bool = True) -> ParameterSpace:
-        """Return the space with some parameters fixed (or freed); a correlated block goes as a whole."""
+        """Return the space with some parameters fixed (or freed); the correlations of a block go together."""
         theta, sigma, flags = list(self.theta), list(self.sigma), list(self.omega_fixed)
+        held = list(self.omega_map.sd_fixed)
         for name in names:
             for group in (theta, sigma):
                 for k, p in enumerate(group):
@@ -286,16 +311,22 @@ class ParameterSpace:
                     continue
                 break
             else:
-                flags[self._block_of(name)] = fixed
-        return replace(self, theta=tuple(theta), sigma=tuple(sigma), omega_fixed=tuple(flags))
+                block = self._block_of(name)
+                if name in self.omega_names:
+                    held = [fixed if own == name else h for own, h in zip(self.omega_names, held, strict=True)]
+                if name not in self.omega_names or len(self.blocks[block]) == 1:
+                    flags[block] = fixed
+        implied = [flag for _, flag in sorted((k, f) for b, f in zip(self.blocks, flags, strict=True) for k in b)]
+        own = () if held == implied else tuple(held)
+        return replace(self, theta=tuple(theta), sigma=tuple(sigma), omega_fixed=tuple(flags), sd_fixed=own)
 
     def table(self, values: Values | None = None) -> pd.DataFrame:
         """Return one row per population parameter: kind, value, bounds, fixed."""
         numbers = self.to_dict(values or self.initial)
         kind = (
             ["theta"] * len(self.theta)
-            + ["omega (SD)"] * len(self.between)
-            + ["iov (SD)"] * self.n_iov
+            + ["omega (SD)"] * len(set(self.omega_names[: len(self.between)]))
+            + ["iov (SD)"] * len(set(self.omega_names[len(self.between) :]))
             + ["correlation"] * len(self.correlations)
             + ["sigma (SD)"] * len(self.sigma)
         )
@@ -322,37 +353,21 @@ class ParameterSpace:
         return [k for k, p in enumerate(self.sigma) if not p.fixed]
 
     @cached_property
-    def _free_cholesky(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        free = [(i, j) for b, fix in zip(self.blocks, self.omega_fixed, strict=True) if not fix for i in b for j in b]
-        rows = [(i, j) for i, j in free if j <= i]
-        index = np.array(rows, dtype=np.intp).reshape(-1, 2)
-        return index[:, 0], index[:, 1]
-
-    @cached_property
     def x_names(self) -> tuple[str, ...]:
         """Names of the unconstrained coordinates."""
         word = {"identity": "{}", "log": "log {}", "reflected": "log(bound - {})", "logit": "logit {}"}
-        rows, columns = self._free_cholesky
         return (
             *(word[self.theta[k].scale].format(self.theta[k].name) for k in self._free_theta),
-            *(
-                f"log chol {self.eta[i]}" if i == j else f"chol {self.eta[i]},{self.eta[j]}"
-                for i, j in zip(rows, columns, strict=True)
-            ),
+            *self.omega_map.names(self.eta),
             *(word[self.sigma[k].scale].format(self.sigma[k].name) for k in self._free_sigma),
         )
 
     def pack(self, values: Values) -> Array:
         """Return the unconstrained vector of the free parameters: theta, Cholesky of Omega, sigma."""
-        rows, columns = self._free_cholesky
-        chol = np.linalg.cholesky(values.omega) if len(self.eta) else values.omega
-        entries = chol[rows, columns]
-        diagonal = rows == columns
-        entries[diagonal] = np.log(entries[diagonal])
         return np.concatenate(
             [
                 [self.theta[k].free(values.theta[k]) for k in self._free_theta],
-                entries,
+                self.omega_map.free(values.omega),
                 [self.sigma[k].free(values.sigma[k]) for k in self._free_sigma],
             ]
         )
@@ -361,22 +376,13 @@ class ParameterSpace:
         """Return the values at the unconstrained vector `x`; fixed ones as in `base` (the initial values)."""
         base = base or self.initial
         theta, sigma = base.theta.copy(), base.sigma.copy()
-        rows, columns = self._free_cholesky
         a = len(self._free_theta)
-        b = a + len(rows)
+        b = a + len(self.omega_map.entries[0])
         for place, k in enumerate(self._free_theta):
             theta[k] = self.theta[k].natural(x[place])
         for place, k in enumerate(self._free_sigma):
             sigma[k] = self.sigma[k].natural(x[b + place])
-        omega = base.omega
-        if len(rows):
-            chol = np.linalg.cholesky(omega)
-            entries = np.array(x[a:b], dtype=float)
-            diagonal = rows == columns
-            entries[diagonal] = np.exp(np.clip(entries[diagonal], -40.0, 40.0))
-            chol[rows, columns] = entries
-            omega = chol @ chol.T
-        return Values(theta, omega, sigma)
+        return Values(theta, self.omega_map.natural(x[a:b], base.omega), sigma)
 
     def pull_back(self, values: Values, d_theta: Array, d_omega: Array, d_sigma: Array) -> Array:
         """Return derivatives along the unconstrained vector.
@@ -395,11 +401,9 @@ class ParameterSpace:
         """
         theta_slope = np.array([self.theta[k].slope(values.theta[k]) for k in self._free_theta])
         sigma_slope = np.array([self.sigma[k].slope(values.sigma[k]) for k in self._free_sigma])
-        rows, columns = self._free_cholesky
-        parts = [d_theta[..., self._free_theta] * theta_slope]
-        if len(rows):
-            chol = np.linalg.cholesky(values.omega)
-            through = 2.0 * (d_omega @ chol)[..., rows, columns]
-            parts.append(through * np.where(rows == columns, chol[rows, columns], 1.0))
-        parts.append(d_sigma[..., self._free_sigma] * sigma_slope)
+        parts = [
+            d_theta[..., self._free_theta] * theta_slope,
+            self.omega_map.pull_back(values.omega, d_omega),
+            d_sigma[..., self._free_sigma] * sigma_slope,
+        ]
         return np.concatenate(parts, axis=-1)

@@ -181,6 +181,8 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         "omega": [list(row) for row in space.omega],
         "blocks": [list(b) for b in space.blocks],
         "omega_fixed": list(space.omega_fixed),
+        "sd_fixed": list(space.sd_fixed),
+        "same": list(space.same),
         "covariates": [s.name for s in model.covariate_symbols if not isinstance(s, role.Level)],
         "levels": [list(s.details) for s in model.covariate_symbols if isinstance(s, role.Level)],
     }
@@ -242,6 +244,8 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
         tuple(tuple(b) for b in entry["blocks"]),
         tuple(entry["omega_fixed"]),
         entry.get("n_iov", 0),
+        tuple(entry.get("sd_fixed", ())),
+        tuple(entry.get("same", ())),
     )
     symbols: dict[str, sp.Symbol] = {"t": role.time, "dose": role.dose, "f": role.f, "dv": role.dv}
     for p in space.theta:

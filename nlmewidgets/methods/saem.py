@@ -34,6 +34,7 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.sample import ChainState, Proposal, Target, refresh, sweep
 from nlmewidgets.core.symbols import Sigma
 from nlmewidgets.methods.base import Iteration, Method
+from nlmewidgets.methods.covariance_step import best_omega
 from nlmewidgets.methods.marginal import at_the_edge, log_det, precision_of
 from nlmewidgets.methods.quadrature import affordable_nodes, evaluate_quadrature
 
@@ -222,9 +223,6 @@ class _Plan:
         Free sigmas of observations whose SD is sigma·v(f): these have a closed form.
     newton_sigma : (s,) int
         Free sigmas moved by Newton steps.
-    omega_free : (etas, etas) bool
-    draws : (etas, etas) float
-        How many draws of each element of Omega there are: subjects, or occasions of all subjects.
     first_block : (subjects,) int
         The first parameter block of each subject.
     """
@@ -234,8 +232,6 @@ class _Plan:
     newton: Ints
     scales: tuple[tuple[int, Ints | None], ...]
     newton_sigma: Ints
-    omega_free: NDArray[np.bool_]
-    draws: Array
     first_block: Ints
 
     @classmethod
@@ -259,17 +255,12 @@ class _Plan:
         sigmas = np.array([k for k, p in enumerate(space.sigma) if not p.fixed], dtype=np.intp)
         scales = tuple((k, rows) for k in sigmas for good, rows in (_scale_of(problem, start, k),) if good)
         held = [k for k, _ in scales]
-        mask = np.zeros(start.omega.shape, dtype=bool)
-        for block, fixed in zip(space.blocks, space.omega_fixed, strict=True):
-            mask[np.ix_(block, block)] = not fixed
         return cls(
             referenced=referenced.astype(bool),
             regressed=np.array(sorted(good), dtype=np.intp),
             newton=np.array([k for k in free if k not in good], dtype=np.intp),
             scales=scales,
             newton_sigma=np.array([k for k in sigmas if k not in held], dtype=np.intp),
-            omega_free=mask,
-            draws=problem.occasions.draws,
             first_block=first_block.astype(np.intp),
         )
 
@@ -445,46 +436,14 @@ def _maximise(
         theta[k] = space.theta[k].natural(space.theta[k].free(theta[k]) + d)
     for k, d in zip(plan.newton_sigma, move[len(plan.newton) :], strict=True):
         sigma[k] = space.sigma[k].natural(space.sigma[k].free(sigma[k]) + d)
-    if plan.omega_free.any():
+    if space.omega_map.rows:
         mean = plan.mean(problem.typical(theta).slots)
         cross = statistics.u @ mean.T
-        fresh = problem.occasions.collapse(statistics.uu - cross - cross.T + mean @ mean.T) / plan.draws
-        omega = _definite(np.where(plan.omega_free, _floored(fresh, omega, floor), omega), plan.omega_free)
+        squares = problem.occasions.collapse(statistics.uu - cross - cross.T + mean @ mean.T)
+        omega = best_omega(space, omega, squares, problem.occasions.draws, floor)
     for (k, _), square in zip(plan.scales, statistics.squares, strict=True):
         sigma[k] = math.sqrt(max(square, floor * sigma[k] ** 2))
     return Values(theta, omega, sigma)
-
-
-def _floored(fresh: Array, old: Array, floor: float) -> Array:
-    """Return a covariance with fresh correlations and variances not below floor·old (nor zero)."""
-    variance = fresh.diagonal()
-    least = max(floor, 1e-8) * old.diagonal()
-    if (variance >= least).all():
-        return fresh
-    kept = np.maximum(variance, least)
-    ratio = np.sqrt(kept / np.maximum(variance, 1e-300)) * (variance > 0)
-    out = fresh * (ratio[:, None] * ratio)
-    np.fill_diagonal(out, kept)
-    return out
-
-
-_LEAST_EIGENVALUE = 1e-6
-"""Of the correlation matrix of the random effects: the chains need a density, even where effects coincide."""
-
-
-def _definite(omega: Array, free: NDArray[np.bool_]) -> Array:
-    """Return a covariance whose correlations are pulled back from ±1 as far as it takes to be definite."""
-    if not np.any(free & ~np.eye(len(omega), dtype=bool)):
-        return omega
-    sd = np.sqrt(omega.diagonal())
-    scale = sd[:, None] * sd
-    correlation = omega / scale
-    smallest = float(np.linalg.eigvalsh(correlation)[0])
-    if smallest >= _LEAST_EIGENVALUE:
-        return omega
-    shift = (_LEAST_EIGENVALUE - smallest) / (1.0 - _LEAST_EIGENVALUE)
-    pulled = (correlation + shift * np.eye(len(omega))) / (1.0 + shift) * scale
-    return np.where(free, pulled, omega)
 
 
 def _solve(matrix: Array, right: Array) -> Array:

@@ -31,9 +31,23 @@ def spaces(draw: st.DrawFn) -> ParameterSpace:
     omega = np.zeros((q, q))
     for block in blocks:
         omega[np.ix_(block, block)] = draw(covariances(len(block)))
-    flags = tuple(draw(st.lists(st.booleans(), min_size=len(blocks), max_size=len(blocks))))
+    flags = draw(st.lists(st.booleans(), min_size=len(blocks), max_size=len(blocks)))
+    held = draw(st.lists(st.booleans(), min_size=q, max_size=q))
+    same = list(range(q))
+    for n, block in enumerate(blocks):
+        if len(block) == 1:
+            held[block[0]] = flags[n]
+        alike = [m for m in range(n) if len(blocks[m]) == len(block) and same[blocks[m][0]] == blocks[m][0]]
+        if alike and draw(st.booleans()):
+            flags[n] = flags[alike[0]]
+            for k, owner in zip(block, blocks[alike[0]], strict=True):
+                same[k], held[k] = owner, held[owner]
+            omega[np.ix_(block, block)] = omega[np.ix_(blocks[alike[0]], blocks[alike[0]])]
     rows = tuple(tuple(map(float, row)) for row in omega)
-    return ParameterSpace(tuple(theta), tuple(sigma), tuple(f"eta_{k}" for k in range(q)), rows, blocks, flags)
+    eta = tuple(f"eta_{k}" for k in range(q))
+    return ParameterSpace(
+        tuple(theta), tuple(sigma), eta, rows, blocks, tuple(flags), sd_fixed=tuple(held), same=tuple(same)
+    )
 
 
 @st.composite
@@ -41,6 +55,11 @@ def covariances(draw: st.DrawFn, q: int) -> np.ndarray:
     chol = np.tril(np.array(draw(st.lists(st.floats(-1, 1), min_size=q * q, max_size=q * q))).reshape(q, q), -1)
     chol[np.diag_indices(q)] = draw(st.lists(st.floats(0.1, 2), min_size=q, max_size=q))
     return chol @ chol.T
+
+
+def correlation(matrix: np.ndarray) -> np.ndarray:
+    sd = np.sqrt(np.diag(matrix))
+    return matrix / np.outer(sd, sd)
 
 
 def vectors(space: ParameterSpace) -> st.SearchStrategy[np.ndarray]:
@@ -83,8 +102,13 @@ def test_every_vector_gives_possible_values_and_leaves_the_fixed_alone(data):
     for block, fixed in zip(space.blocks, space.omega_fixed, strict=True):
         part = values.omega[np.ix_(block, block)]
         assert np.linalg.eigvalsh(part).min() > 0
+        start = space.initial.omega[np.ix_(block, block)]
+        kept = np.array([space.sd_fixed[k] for k in block])
+        np.testing.assert_allclose(np.diag(part)[kept], np.diag(start)[kept], rtol=1e-12)
         if fixed:
-            np.testing.assert_allclose(part, space.initial.omega[np.ix_(block, block)], rtol=1e-12)
+            np.testing.assert_allclose(correlation(part), correlation(start), rtol=1e-9, atol=1e-12)
+        owner = [space.same[k] for k in block]
+        np.testing.assert_array_equal(part, values.omega[np.ix_(owner, owner)])
     outside = np.ones_like(values.omega, dtype=bool)
     for block in space.blocks:
         outside[np.ix_(block, block)] = False
@@ -238,10 +262,19 @@ def test_fixing_takes_parameters_out_of_the_vector_and_freeing_brings_them_back(
     assert held.with_fixed(["CL", "additive", "omega_ka"], fixed=False) == space
 
 
-@pytest.mark.parametrize("name", ["omega_CL", "omega_V", "corr_CL_V"])
-def test_a_correlated_block_is_fixed_as_a_whole(name):
-    held = space_of_three().with_fixed([name])
-    assert [n for n in held.names if held.is_fixed(n)] == ["omega_CL", "omega_V", "corr_CL_V"]
+@pytest.mark.parametrize(
+    "names", [["omega_CL"], ["omega_V"], ["corr_CL_V"], ["omega_CL", "omega_V"], ["omega_CL", "corr_CL_V"]]
+)
+def test_elements_of_a_block_are_fixed_one_by_one(names):
+    space = space_of_three()
+    held = space.with_fixed(names)
+    assert {n for n in held.names if held.is_fixed(n)} == set(names)
+    assert len(held.x_names) == len(space.x_names) - len(names)
+    x = held.pack(held.initial) + 0.3
+    before, after = space.to_dict(space.initial), held.to_dict(held.unpack(x))
+    for name in ("omega_ka", "omega_CL", "omega_V", "corr_CL_V"):
+        assert (after[name] == pytest.approx(before[name], rel=1e-12)) == (name in names)
+    assert held.with_fixed(names, fixed=False) == space
 
 
 @pytest.mark.parametrize("ask", [lambda s: s.with_fixed(["Q"]), lambda s: s.is_fixed("Q")])
