@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import ipywidgets as ipw
 import numpy as np
@@ -23,13 +24,13 @@ class IndividualsPanel(Panel):
     """Observations, individual curve (at the EBE) and typical curve of each subject, twelve a page."""
 
     title = "Individuals"
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw_output": ("dvid",), "draw": ("point", "selected_ids")}
 
     def build(self) -> None:
         """Make one small figure per place on the page; pages change their contents."""
         state = self.state
         data = state.data
-        self.grid = state.model.problem(data.on_grid(_TIMES))
-        self.times = self.grid.data.time[:_TIMES]
+        self._grid()
         self.pages = math.ceil(data.n_subjects / _PER_PAGE)
         self.page = ipw.BoundedIntText(
             value=1, min=1, max=self.pages, description=f"Page (of {self.pages})", style={"description_width": "90px"}
@@ -49,6 +50,19 @@ class IndividualsPanel(Panel):
         cells = grid([p["frame"].figure for p in self.places], f"repeat({_COLUMNS}, 1fr)")
         self.root.children = (self.key, cells, ipw.HBox(controls), self.text)
         self._turned(None)
+
+    def _grid(self) -> None:
+        state = self.state
+        shown = state.data.on_grid(_TIMES, dvid=state.dvid if len(state.dvids) > 1 else None)
+        self.grid = state.model.problem(shown)
+        self.times = self.grid.data.time[:_TIMES]
+
+    def draw_output(self) -> None:
+        """Show the output chosen."""
+        if self.grid.data.dvid[0] != self.state.dvid:
+            self._grid()
+            self._turned(None)
+            self.draw()
 
     def _place(self, k: int, count: int) -> dict[str, Any]:
         data = self.state.data
@@ -84,7 +98,7 @@ class IndividualsPanel(Panel):
     def _reach(self, subjects: list[int], *curves: Any) -> tuple[float, float]:
         """Return the range of these subjects' observations and curves."""
         data = self.state.data
-        seen = data.dv[np.isin(data.subject, subjects)]
+        seen = data.dv[np.isin(data.subject, subjects) & self.state.measured]
         drawn = np.concatenate([c[subjects].ravel() for c in curves])
         every = np.concatenate([seen, drawn[np.isfinite(drawn)]])
         return (float(every.min()), float(every.max())) if every.size else (0.0, 1.0)
@@ -96,7 +110,7 @@ class IndividualsPanel(Panel):
             shown = k < len(subjects)
             place["frame"].figure.layout.display = None if shown else "none"
             if shown:
-                rows = data.subject == subjects[k]
+                rows = (data.subject == subjects[k]) & self.state.measured
                 with place["points"].hold_sync():
                     place["points"].x, place["points"].y = data.time[rows], data.dv[rows]
                 place["frame"].figure.title = f"ID {data.ids[subjects[k]]}"

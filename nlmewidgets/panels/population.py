@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import ipywidgets as ipw
 import numpy as np
+import traitlets as tl
 
 from nlmewidgets.diagnostics import individual_curves, population_band, typical_curve
 from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption, legend
@@ -26,6 +27,7 @@ class PopulationPanel(Panel):
 
     title = "Population"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "draw_output": ("dvid",),
         "draw_population": ("shown",),
         "draw_selected": ("point", "selected_ids"),
     }
@@ -33,10 +35,7 @@ class PopulationPanel(Panel):
     def build(self) -> None:
         """Make the figure; observations are drawn once, lines move."""
         state = self.state
-        data = state.data
-        self.grid_data = data.on_grid(_TIMES)
-        self.grid = state.model.problem(self.grid_data)
-        self.times = self.grid_data.time[:_TIMES]
+        self._grid()
         draws = max(1, round(_SIMULATED / self.grid.n_subjects))
         rng = np.random.default_rng(0)
         self.normal = _even_normal(rng, self.grid.n_eta, draws, self.grid.n_subjects)
@@ -53,13 +52,31 @@ class PopulationPanel(Panel):
             ("line", SELECTED, "selected subject"),
         )
         self.box = ipw.VBox()
-        self.root.children = (self.key, self.box, self.log, self.text)
+        # Which output the figures show; a choice only where there is one.
+        names = [(state.output_name(d), d) for d in state.dvids]
+        self.output = ipw.Dropdown(options=names, value=state.dvid, description="Output")
+        self.output.layout = ipw.Layout(width="220px")
+        tl.link((self.output, "value"), (state, "dvid"))
+        controls = ipw.HBox([self.output, self.log]) if len(names) > 1 else self.log
+        self.root.children = (self.key, self.box, controls, self.text)
         self._figure()
+
+    def _grid(self) -> None:
+        state = self.state
+        self.grid_data = state.data.on_grid(_TIMES, dvid=state.dvid if len(state.dvids) > 1 else None)
+        self.grid = state.model.problem(self.grid_data)
+        self.times = self.grid_data.time[:_TIMES]
+
+    def draw_output(self) -> None:
+        """Show the output chosen."""
+        if self.grid_data.dvid[0] != self.state.dvid:
+            self._grid()
+            self._axis(None)
 
     def _figure(self) -> None:
         data = self.state.data
         x = Ruler(data.axis_label("TIME", "Time"), "bottom")
-        y = Ruler(data.axis_label("DV", "Observation"), "left", log=self.log.value)
+        y = Ruler(data.axis_label("DV", self._label("Observation")), "left", log=self.log.value)
         x.span(float(self.times[0]), float(self.times[-1]))
         self.frame = Frame(x, y, height="400px")
         scales = self.frame.scales
@@ -78,7 +95,8 @@ class PopulationPanel(Panel):
         self.picked = bq.Lines(
             x=self.times, y=np.ones((1, _TIMES)), scales=scales, colors=[SELECTED], stroke_width=2, visible=False
         )
-        self.rows = np.flatnonzero(data.dv > 0) if self.log.value else np.arange(data.n_obs)
+        shown = self.state.measured
+        self.rows = np.flatnonzero(shown & (data.dv > 0) if self.log.value else shown)
         self.points = bq.Scatter(
             x=data.time[self.rows],
             y=data.dv[self.rows],
@@ -94,6 +112,9 @@ class PopulationPanel(Panel):
         self.frame.put(self.band, self.typical, self.picked, self.points, self.picked_points)
         self.box.children = (self.frame.figure,)
 
+    def _label(self, single: str) -> str:
+        return self.state.output_name(self.state.dvid) if len(self.state.dvids) > 1 else single
+
     def _axis(self, _: Any) -> None:
         self._figure()
         self.draw_population()
@@ -106,7 +127,8 @@ class PopulationPanel(Panel):
     @property
     def _bottom(self) -> float:
         """The lowest value of the log axis: a little below the smallest positive observation."""
-        seen = self.state.data.dv[self.state.data.dv > 0]
+        seen = self.state.data.dv[self.state.measured]
+        seen = seen[seen > 0]
         return 0.5 * float(seen.min()) if len(seen) else 0.1
 
     def _clicked(self, _: Any, event: Any) -> None:
@@ -150,7 +172,7 @@ class PopulationPanel(Panel):
             return
         low, high = (self._bottom if self.log.value else float(every.min())), float(every.max())
         # A curve gone astray must not flatten the data into a line.
-        most = 20.0 * float(np.abs(self.state.data.dv).max(initial=0.0)) or high
+        most = 20.0 * float(np.abs(self.state.data.dv[self.state.measured]).max(initial=0.0)) or high
         self.frame.y.span(max(low, -most), min(high, most), sticky=True)
 
     def _words(self, chosen: list[int]) -> str:
@@ -158,7 +180,7 @@ class PopulationPanel(Panel):
         text = f"<span class='soft'>Curves at {html.escape(state.point.label)}."
         if state.data.dosed.any():
             text += " The typical curve is averaged over the subjects' doses and covariates."
-        hidden = int((data.dv <= 0).sum()) if self.log.value else 0
+        hidden = int((data.dv[state.measured] <= 0).sum()) if self.log.value else 0
         if hidden:
             text += f" {hidden} observation{'s' if hidden > 1 else ''} ≤ 0 cannot be shown on a log axis."
         if chosen:

@@ -57,6 +57,7 @@ class Selection(tl.HasTraits):
 
     data: Data
     selected_ids = tl.Tuple()
+    dvid = tl.Any()
 
     @tl.validate("selected_ids")
     def _valid_selection(self, proposal: Any) -> tuple[Any, ...]:
@@ -87,6 +88,8 @@ class State(Selection):
         Slider values by parameter name (omegas and sigmas as SDs).
     fixed : tuple of str
         Parameters that a fit keeps.
+    dvid : label
+        The output that the curves show, as the data name it.
     method : str
     ofv : float
         Objective at the slider values; NaN while it cannot be computed.
@@ -123,6 +126,8 @@ class State(Selection):
         self.model = model
         self.data = data
         self.problem = model.problem(data)
+        self.dvids = list(dict.fromkeys(data.dvid.tolist())) or [1]
+        self.set_trait("dvid", self.dvids[0])
         self.lock = threading.RLock()
         self._latest = Latest(self._look, self._looked)
         self._cost = 0.0
@@ -130,6 +135,18 @@ class State(Selection):
         space = model.space
         self.set_trait("fixed", tuple(name for name in space.names if space.is_fixed(name)))
         self.set_trait("params", space.to_dict(space.initial))
+
+    # --------------------------------------------------------------------- outputs
+
+    @property
+    def measured(self) -> Any:
+        """Which observations are of the output shown, (obs,) bool."""
+        return self.data.dvid == self.dvid
+
+    def output_name(self, dvid: Any) -> str:
+        """Return the name of the model's output that a DVID means."""
+        rows = np.flatnonzero(self.data.dvid == dvid)
+        return list(self.model.outputs)[int(self.problem.output[rows[0]])] if len(rows) else str(dvid)
 
     # ------------------------------------------------------------------ parameters
 
