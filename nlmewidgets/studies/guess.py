@@ -23,7 +23,7 @@ from nlmewidgets.studies.spread import spread
 
 __all__ = ["Guess", "guess"]
 
-_MOST_SUBJECTS = 40
+_MOST_SUBJECTS = 400
 _MOST_OBSERVATIONS = 1_000
 """What the search uses at most, but for ten subjects always; the spread between subjects uses them too."""
 
@@ -93,7 +93,7 @@ def guess(
     Typical values: where every structural parameter is one that a non-compartmental analysis knows (ka, CL, V, …),
     its values and the declared ones are refined on the pooled data, all random effects zero; otherwise
     differential evolution over three decades around the declared values comes first.  Standard deviations:
-    a few steps of iterative two-stage estimation.  Some 40 subjects, or 1,000 observations, are used at most.  Where
+    a few steps of iterative two-stage estimation.  Some 1,000 observations are used at most.  Where
     absorption and elimination can change places without another fit, absorption is the faster.
 
     Raises
@@ -121,6 +121,9 @@ def guess(
             how[p.name] = pooled_words.format(words, known[p.name]) if p.name in known else words
     values, told = spread(problem, pooled, theta, deadline=began + 1.5 * float(seconds), stop=stop)
     how |= told
+    for p, value in zip(space.theta, values.theta, strict=True):
+        if how[p.name] == "declared" and value != p.value:
+            how[p.name] = "two-stage: mean of the subjects"
     for name in declared:
         if space.is_fixed(name):
             how[name] = "fixed"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import NlmeError
@@ -25,8 +26,8 @@ _MOST_NUMBERS = 1_500_000
 """Predictions held at once: candidates × observations."""
 
 
-_NO_SCALE = (NlmeError, AttributeError, TypeError, NotImplementedError)
-"""What asking another likelihood for its standard deviation may raise."""
+_ABSURD = 1e12
+"""An objective beyond it is as good as none."""
 
 
 class OutOfTime(Exception):  # noqa: N818 - no error: the search ends with what it has
@@ -59,6 +60,10 @@ class Pooled:
         self.sigma = sigma
         self.outputs = [np.flatnonzero(self.problem.output == k) for k in np.unique(self.problem.output)]
         self.censored = data.cens
+        with np.errstate(all="ignore"):
+            sd = self.problem.residual_sd(np.abs(self.problem.y), self.sigma)
+        self.normal = [bool(np.isfinite(sd[rows]).any()) for rows in self.outputs]
+        self.transformed = self._transformed()
 
     @property
     def spent(self) -> float:
@@ -97,24 +102,37 @@ class Pooled:
         """Return standardised residuals and the logarithm of their declared SD; a censored one met is 0.
 
         The SD is that halfway between prediction and observation: under proportional error no prediction near 0
-        decides alone, and too low counts as much as too high.
+        decides alone, and too low counts as much as too high.  Of other likelihoods both are NaN.
         """
         y = self.problem.y
         sd = self.problem.residual_sd(0.5 * (np.abs(f) + np.abs(y)), self.sigma)
         r = (y - f) / sd
+        if self.transformed.any():
+            sd = np.where(self.transformed, self.problem.residual_sd(f, self.sigma), sd)
+            r = np.where(self.transformed, self.problem.score(f, self.sigma), r)
         met = ((self.censored > 0) & (f < y)) | ((self.censored < 0) & (f > y))
         return np.where(met, 0.0, r), np.log(sd)
 
+    def _transformed(self) -> NDArray[np.bool_]:
+        """Return which observations belong to an output whose errors are normal on another scale."""
+        y = self.problem.y
+        with np.errstate(all="ignore"):
+            slope = self.problem.center_slope(np.where(y > 0, y, 1.0) * 1.1, self.sigma)
+        out = np.zeros(len(y), dtype=bool)
+        for rows in self.outputs:
+            out[rows] = bool((slope[rows] != 1.0).any())
+        return out
+
     def profile(self, f: Array) -> Array:
         """Return the objective of predictions (candidates, obs)."""
-        try:
-            r, log_sd = self.residuals(f)
-        except _NO_SCALE:
-            # No standard deviation: another likelihood, which has no scale to profile.
-            value = self.problem.minus2ll_each(f, self.sigma).sum(axis=-1)
-            return np.where(np.isfinite(value), value, np.inf)
+        r, log_sd = self.residuals(f)
         total = np.zeros(f.shape[0])
-        for rows in self.outputs:
-            square = np.mean(r[:, rows] ** 2, axis=1)
-            total += len(rows) * np.log(np.maximum(square, 1e-300)) + 2.0 * log_sd[:, rows].sum(axis=1)
-        return np.where(np.isfinite(total), total, np.inf)
+        each: Array | None = None
+        for rows, normal in zip(self.outputs, self.normal, strict=True):
+            if normal:
+                square = np.mean(r[:, rows] ** 2, axis=1)
+                total += len(rows) * np.log(np.maximum(square, 1e-300)) + 2.0 * log_sd[:, rows].sum(axis=1)
+            else:  # another likelihood has no scale to profile
+                each = self.problem.minus2ll_each(f, self.sigma) if each is None else each
+                total += each[:, rows].sum(axis=1)
+        return np.where(np.abs(total) < _ABSURD, total, np.inf)

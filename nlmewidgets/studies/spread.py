@@ -94,10 +94,10 @@ def _predict(problem: Problem, theta: Array, eta: Array | None) -> Array:
 
 def _scale(problem: Problem, pooled: Pooled, f: Array, lost: float = 0.0) -> list[float] | None:
     """Return how many times its declared SD each output's residuals have; None for other likelihoods."""
-    try:
-        r, _ = pooled.residuals(f)
-    except (NlmeError, AttributeError, TypeError, NotImplementedError):
+    if not any(pooled.normal):
         return None
+    with np.errstate(all="ignore"):
+        r, _ = pooled.residuals(f)
     out = []
     for rows in pooled.outputs:
         share = lost * len(rows) / problem.n_obs

@@ -132,3 +132,38 @@ def test_absorption_is_that_of_the_time_of_the_peak(ka, k):
     tmax = math.log(ka / k) / (ka - k)
     assert _absorption(tmax, k) == pytest.approx(ka, rel=1e-9)
     assert _absorption(1.01 / k, k) == 2 * k  # no ka peaks so late
+
+
+def test_counts_and_events_are_found_without_a_residual():
+    # The truth of the simulated studies; a start is good within a third.
+    treated = nw.covariate("TRT")
+    base, effect, onset, rate, shape = sp.symbols("base effect onset rate shape", positive=True)
+    mean = base * sp.exp(-effect * treated * (1 - sp.exp(-nw.time / onset)))
+    model = nw.Model(
+        {"y": nw.Poisson(mean)},
+        {base: nw.LogNormal(0.1, sd=0.3), effect: nw.LogNormal(5, sd=0.3), onset: nw.LogNormal(10, sd=0)},
+    )
+    values = model.guess(nw.datasets.load("counts")).table()["guessed"]
+    truth = nw.datasets.describe("counts").truth
+    for name in ("base", "omega_base"):
+        assert values[name] == pytest.approx(truth[name], rel=1 / 3), name
+    cumulative = (rate * nw.time) ** shape * sp.exp(nw.theta("b_TRT", 0.1) * treated)
+    model = nw.Model(
+        {"y": nw.Event(hazard=sp.diff(cumulative, nw.time), cumulative=cumulative)},
+        {rate: nw.LogNormal(1, sd=0), shape: nw.LogNormal(5, sd=0)},
+    )
+    values = model.guess(nw.datasets.load("time_to_event")).table()["guessed"]
+    truth = nw.datasets.describe("time_to_event").truth
+    assert values["rate"] == pytest.approx(truth["lambda"], rel=1 / 3)
+    assert values["shape"] == pytest.approx(truth["shape"], rel=1 / 3)
+    assert values["b_TRT"] < 0
+
+
+def test_absorption_is_the_faster_where_the_data_cannot_tell():
+    # Swapping ka and CL/V fits a one-compartment curve exactly as well: V alone tells them apart.
+    model = nw.library.oral_1cpt(
+        ka=nw.LogNormal(0.05, sd=0.3), CL=nw.LogNormal(2, sd=0.3), V=nw.LogNormal(1, sd=0.3), residual=nw.Additive(1)
+    )
+    data = nw.datasets.load("theophylline")
+    values = model.guess(data).table()["guessed"]
+    assert values["ka"] > values["CL"] / values["V"]
