@@ -111,7 +111,7 @@ def _clock(columns: Columns, values: pd.Series) -> tuple[Array, Array, bool, boo
     seconds = np.where(stamped | timed, seconds, number.to_numpy() * 3600)
     day = np.where(stamped, _number_of(_date(parts)), 0.0)
     # With one date all need one; a date that does not exist, and text, are NaN here.
-    bad = np.isnan(seconds) | np.isnan(day) | ((not stamped.all()) & stamped.any() & ~stamped)
+    bad = ~np.isfinite(seconds) | np.isnan(day) | ((not stamped.all()) & stamped.any() & ~stamped)
     if bad.any():
         row = int(np.flatnonzero(np.isin(codes, np.flatnonzero(bad)))[0])
         what = "date (write 2020-01-31 08:30)" if stamped.any() else "clock time (write 8:30) or number"
@@ -130,7 +130,7 @@ def _days(columns: Columns) -> Array:
         return columns.numbers("DATE", "dates or days")
     codes, unique = pd.factorize(values)
     text = pd.Series(unique).map(str)
-    number = pd.to_numeric(text, errors="coerce")
+    number = pd.to_numeric(text, errors="coerce").replace([np.inf, -np.inf], np.nan)
     order = _ORDERS.get(item_name(source), _ORDERS["DATE"])
     parts = text.str.extract(r"^(\d{1,4})[-/](\d{1,2})[-/](\d{1,4})(?:[ T]00:00(?::00)?)?$")
     parts.columns = pd.Index(order)

@@ -335,7 +335,10 @@ class Reader:
     def _sort_subjects(self, out: pd.DataFrame) -> pd.DataFrame:
         codes, _ = pd.factorize(out["ID"])
         if np.any(np.diff(codes) < 0):
-            self.notes.append("The records of some subjects are not contiguous: they were brought together by ID.")
+            self.notes.append(
+                "The records of some subjects are not contiguous: they were brought together by ID (NONMEM would take "
+                "them for new subjects)."
+            )
             out = out.iloc[np.argsort(codes, kind="stable")].reset_index(drop=True)
         return out
 

@@ -457,3 +457,55 @@ def test_any_text_is_read_or_refused(tmp_path_factory, text):
     else:
         return
     assert re.fullmatch(r"[^\n]+\.", sentence)
+
+
+ITEMS = [
+    "ID",
+    "TIME",
+    "DV",
+    "AMT",
+    "EVID",
+    "MDV",
+    "CMT",
+    "RATE",
+    "ADDL",
+    "II",
+    "SS",
+    "DVID",
+    "OCC",
+    "CENS",
+    "LIMIT",
+    "DATE",
+]
+VALUES = st.sampled_from(
+    ["0", "1", "2", "3", "4", "-1", "-2", "0.5", "100", ".", "x", "8:30", "2024-01-31", "1/2/24", "inf"]
+)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_records_are_read_or_refused(data):
+    columns = ["ID", "DV", *data.draw(st.lists(st.sampled_from(ITEMS[1:2] + ITEMS[3:]), unique=True, max_size=8))]
+    rows = data.draw(st.lists(st.tuples(*[VALUES] * len(columns)), min_size=1, max_size=5))
+    table = pd.DataFrame(rows, columns=columns)
+    try:
+        read = nw.Data.from_frame(table)
+    except nw.DataError as error:
+        sentence = str(error)
+    else:
+        _sound(read, table)
+        return
+    assert re.fullmatch(r"[^\n]+\.", sentence)
+
+
+def _sound(read: nw.Data, table: pd.DataFrame) -> None:
+    records = read.records
+    assert len(records) >= len(table)
+    numbers = records[["TIME", "AMT", "RATE", "II"]].to_numpy()
+    assert np.isfinite(numbers).all()
+    assert records["EVID"].isin(range(5)).all()
+    assert (records.loc[read.observed, "DV"].notna()).all()
+    assert (records.loc[~read.dosed, ["AMT", "RATE", "ADDL", "II", "SS"]] == 0).all(axis=None)
+    back = (np.diff(records["TIME"]) < 0) & (np.diff(read.record_subject) == 0)
+    assert read.reset[1:][back].all()
+    read.on_grid(4)

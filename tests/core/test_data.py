@@ -187,7 +187,10 @@ def test_one_record_per_subject_with_amount_and_dv_is_no_repeated_amount():
 def test_records_of_a_subject_are_brought_together():
     data = read("ID TIME DV\n1 0 1\n2 0 2\n1 1 3\n2 1 4")
     assert events(data) == [(1, 0.0, 0, 0.0, 1.0), (1, 1.0, 0, 0.0, 3.0), (2, 0.0, 0, 0.0, 2.0), (2, 1.0, 0, 0.0, 4.0)]
-    assert data.notes == ("The records of some subjects are not contiguous: they were brought together by ID.",)
+    assert data.notes == (
+        "The records of some subjects are not contiguous: they were brought together by ID (NONMEM would take them for "
+        "new subjects).",
+    )
 
 
 def test_items_without_effect_are_not_covariates():
