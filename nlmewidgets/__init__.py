@@ -29,6 +29,7 @@ from nlmewidgets.core.special import ExpMix, expit, ndtr, ndtri
 from nlmewidgets.core.symbols import covariate, dose, dv, eta, f, level, sigma, states, theta, time
 from nlmewidgets.core.system import Route
 from nlmewidgets.core.tails import log_ndtr, log_ndtr_between
+from nlmewidgets.core.tolerance import Tolerance
 from nlmewidgets.fit import Fit, fit_async, load_fit, stream
 from nlmewidgets.library.likelihood import Bernoulli, Categorical, Event, LogLikelihood, NegativeBinomial, Poisson
 from nlmewidgets.library.residual import (
@@ -83,6 +84,7 @@ __all__ = [
     "Student",
     "StudentLogNormal",
     "TransformBothSides",
+    "Tolerance",
     "allometric",
     "category",
     "covariate",

@@ -22,6 +22,7 @@ from nlmewidgets.core.model import Model
 from nlmewidgets.core.parameters import ParameterSpace
 from nlmewidgets.core.records import RECORD_COLUMNS
 from nlmewidgets.core.system import Route
+from nlmewidgets.core.tolerance import Tolerance
 
 __all__ = ["data_code", "model_code"]
 
@@ -165,6 +166,8 @@ def model_code(model: Model, variable: str = "model") -> str:
             )
             body.append(f"        {names[state]}: nw.Route({arguments}),")
         body.append("    },")
+    if model.system and model.system.tolerance != Tolerance():
+        body.append(f"    tolerance=nw.{model.system.tolerance!r},")
     body.append("    parameters={")
     for symbol, value in model.parameters.items():
         body.append(f"        {names[symbol]}: {_parameter(symbol, value, model, printer)},")

@@ -20,6 +20,7 @@ from nlmewidgets.core.likelihood import Likelihood
 from nlmewidgets.core.observation import Observation, normal
 from nlmewidgets.core.parameters import Parameter, ParameterSpace
 from nlmewidgets.core.system import Route, System
+from nlmewidgets.core.tolerance import Tolerance
 
 __all__ = ["Declaration", "check_blq"]
 
@@ -246,11 +247,17 @@ class Declaration:
         return found
 
     def system(
-        self, odes: Mapping[Any, Any] | None, initial: Mapping[Any, Any] | None, doses: Mapping[Any, Any] | None
+        self,
+        odes: Mapping[Any, Any] | None,
+        initial: Mapping[Any, Any] | None,
+        doses: Mapping[Any, Any] | None,
+        tolerance: Tolerance | None = None,
     ) -> System | None:
         """Return the canonical system of odes=, initial= and doses=; None without odes=."""
+        if tolerance is not None and not isinstance(tolerance, Tolerance):
+            raise ModelError(f"tolerance={tolerance!r} is not a tolerance; give nw.Tolerance(rtol=, atol=).")
         if odes is None:
-            for name, value in (("initial", initial), ("doses", doses)):
+            for name, value in (("initial", initial), ("doses", doses), ("tolerance", tolerance)):
                 if value:
                     raise ModelError(f"{name}= belongs to the states of odes=; give odes= too.")
             return None
@@ -279,6 +286,7 @@ class Declaration:
             tuple(rhs),
             tuple(start.get(name, sp.S.Zero) for name in self.states),
             tuple(routes.get(name, Route()) for name in self.states),
+            tolerance or Tolerance(),
         )
 
     def _by_state(self, value: Any, what: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from nlmewidgets.core.slots import PLACE, SlotForm, slot_form
 from nlmewidgets.core.special import remove_equal_rate_singularities
 from nlmewidgets.core.structure.closed_form import split_dose_terms
 from nlmewidgets.core.system import Route, System
+from nlmewidgets.core.tolerance import Tolerance
 from nlmewidgets.core.verbs import VERBS
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Model:
         The states before the first record and after a reset; 0 without.
     doses : mapping of state to `Route`, optional
         Lag, bioavailability, modelled rate or duration of the doses into a state.
+    tolerance : Tolerance, optional
+        Of the numerical solution of differential equations that are not linear.
 
     Raises
     ------
@@ -100,6 +103,7 @@ class Model:
         initial: Mapping[Any, Any] | None = None,
         doses: Mapping[Any, Any] | None = None,
         blq: str = "M3",
+        tolerance: Tolerance | None = None,
     ) -> None:
         if not isinstance(parameters, Mapping) or not parameters:
             state = "empty" if isinstance(parameters, Mapping) else "not a mapping"
@@ -108,7 +112,7 @@ class Model:
             )
         build = Declaration(parameters, odes)
         outputs = build.outputs(prediction)
-        system = build.system(odes, initial, doses)
+        system = build.system(odes, initial, doses, tolerance)
         observations, residuals = build.observations(residual, outputs)
         space = build.space(correlation or {}, same)
         build.check_usage(tuple(outputs.values()), system)

@@ -25,6 +25,7 @@ from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.slots import SlotForm
 from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.structure.choose import bind_structure
+from nlmewidgets.core.structure.ode import Ode
 from nlmewidgets.core.tape import Level, Tape
 
 __all__ = ["Problem", "Segments", "Typical"]
@@ -408,9 +409,13 @@ class Problem:
         if bad.size:
             raise DataError(self.explain_nonfinite(f, int(bad[0])))
 
-    def explain_nonfinite(self, f: Array, subject: int) -> str:
-        """Say in one sentence why a subject's objective is not a finite number."""
+    def explain_nonfinite(self, f: Array, subject: int, slots: Array | None = None) -> str:
+        """Say in one sentence why a subject's objective is not a finite number, f being the prediction at `slots`."""
         label = self.data.ids[subject]
+        if slots is not None and isinstance(self.structure, Ode):
+            unsolved = self.structure.failures(slots)
+            if subject in unsolved:
+                return unsolved[subject]
         rows = np.flatnonzero(self.data.subject == subject)
         wrong = rows[~np.isfinite(f[rows])]
         if wrong.size:

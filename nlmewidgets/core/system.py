@@ -12,6 +12,7 @@ from typing import Any
 import sympy as sp
 
 from nlmewidgets.core.symbols import State
+from nlmewidgets.core.tolerance import Tolerance
 
 __all__ = ["Route", "System"]
 
@@ -60,12 +61,15 @@ class System:
         The state before the first record and after a reset, in parameters and covariates.
     routes : tuple of Route
         One per state.
+    tolerance : Tolerance
+        Of the numerical solution, where there is none in closed form.
     """
 
     states: tuple[State, ...]
     rhs: tuple[sp.Expr, ...]
     initial: tuple[sp.Expr, ...]
     routes: tuple[Route, ...]
+    tolerance: Tolerance = Tolerance()
 
     def expressions(self) -> tuple[sp.Expr, ...]:
         """Return every expression of the system."""
@@ -79,6 +83,7 @@ class System:
             tuple(e.xreplace(changes) for e in self.rhs),
             tuple(e.xreplace(changes) for e in self.initial),
             tuple(Route(**{k: e.xreplace(changes) for k, e in r.parts().items()}) for r in self.routes),
+            self.tolerance,
         )
 
     def behind(self, expressions: tuple[sp.Expr, ...]) -> set[State]:

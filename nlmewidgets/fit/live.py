@@ -56,7 +56,8 @@ def look(problem: Problem, values: Values, method: str = "focei") -> Look:
     message = ""
     if bad.size:
         with np.errstate(all="ignore"):
-            f = problem.predict(problem.slots(problem.typical(values.theta).slots, eta))
-        message = problem.explain_nonfinite(f, int(bad[0]))
+            slots = problem.slots(problem.typical(values.theta).slots, eta)
+            f = problem.predict(slots)
+        message = problem.explain_nonfinite(f, int(bad[0]), slots)
     ofv = float("nan") if bad.size else result.ofv
     return Look(values, ofv, approximation.name, result.per_subject, eta, message)

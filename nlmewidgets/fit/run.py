@@ -152,7 +152,7 @@ def unusable_subjects(problem: Problem) -> dict[Any, str]:
         f = problem.predict(slots)
         value = problem.minus2ll(f, values.sigma)
     bad = np.flatnonzero(~np.isfinite(value))
-    return {problem.data.ids[i]: problem.explain_nonfinite(f, int(i)) for i in bad}
+    return {problem.data.ids[i]: problem.explain_nonfinite(f, int(i), slots) for i in bad}
 
 
 def stream(

@@ -27,6 +27,7 @@ from nlmewidgets.core.model import Model
 from nlmewidgets.core.observation import Observation, normal
 from nlmewidgets.core.parameters import Parameter, ParameterSpace, Values
 from nlmewidgets.core.system import Route, System
+from nlmewidgets.core.tolerance import Tolerance
 from nlmewidgets.fit.result import Fit
 from nlmewidgets.library.likelihood import LIKELIHOODS
 from nlmewidgets.library.residual import RESIDUALS, Residual
@@ -173,6 +174,7 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         "blq": model.blq,
         "outputs": [_output_to_dict(model, name) for name in model.outputs],
         "system": None if model.system is None else _system_to_dict(model.system),
+        "tolerance": None if model.system is None else asdict(model.system.tolerance),
         "parameters": parameters,
         "theta": [asdict(p) for p in space.theta],
         "sigma": [asdict(p) for p in space.sigma],
@@ -211,12 +213,15 @@ def _system_to_dict(system: System) -> list[dict[str, Any]]:
     ]
 
 
-def _system_from_dict(entries: list[Mapping[str, Any]], symbols: dict[str, sp.Symbol]) -> System:
+def _system_from_dict(
+    entries: list[Mapping[str, Any]], symbols: dict[str, sp.Symbol], tolerance: Mapping[str, Any]
+) -> System:
     return System(
         tuple(role.State(e["state"], real=True) for e in entries),
         tuple(parse(e["equation"], symbols) for e in entries),
         tuple(parse(e["initial"], symbols) for e in entries),
         tuple(Route(**{part: parse(text, symbols) for part, text in e["doses"].items()}) for e in entries),
+        Tolerance(**tolerance),
     )
 
 
@@ -294,7 +299,7 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
         if "model" in residual:
             residuals[name] = _residual_from_dict(residual)
             observations[name] = Declaration({}).residual(residuals[name], name if len(stored) > 1 else "")
-    system = _system_from_dict(entry["system"], symbols) if entry.get("system") else None
+    system = _system_from_dict(entry["system"], symbols, entry.get("tolerance") or {}) if entry.get("system") else None
     return Model.from_parts(
         outputs, parameters, observations, residuals, space, entry["name"], system, entry.get("blq", "M3")
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nlmewidgets.core.arrays import Array
-from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.structure.closed_form import ClosedForm, PerOutput
 from nlmewidgets.core.structure.increments import Increments
 from nlmewidgets.core.structure.linear import Linear
+from nlmewidgets.core.structure.ode import Ode
 
 __all__ = ["bind_structure"]
 
@@ -26,7 +26,4 @@ def _structure(binding: Binding) -> Callable[[Array, int], Jet]:
     if binding.model.system is None:
         parts = [(rows, ClosedForm.bind(binding, expression, rows)) for expression, rows in binding.outputs]
         return PerOutput.of(parts, binding.data.n_obs)
-    linear = Linear.bind(binding)
-    if linear is None:
-        raise ModelError("These differential equations are not linear, and are not evaluated in this version.")
-    return linear
+    return Linear.bind(binding) or Ode.bind(binding)
