@@ -355,3 +355,20 @@ def test_focei_of_lognormal_errors_is_focei_of_logarithms():
     )
     for column in ("WRES", "IWRES", "CWRES"):
         np.testing.assert_allclose(table[column], reference[column], rtol=1e-7)
+
+
+def test_standard_errors_by_differences_are_those_of_the_exact_gradient_where_both_exist():
+    # Linear in eta with additive error, Laplace and FOCEI are the same function.
+    from nlmewidgets.methods.uncertainty import _by_differences, uncertainty
+
+    base = sp.Symbol("base", real=True)
+    model = nw.Model(
+        base + K * nw.time,
+        {base: nw.Normal(0.6, sd=0.3), K: nw.LogNormal(0.02, fixed=True)},
+        residual=nw.Additive(0.15),
+    )
+    fit = model.fit(data(), "focei")
+    args = fit.problem, fit.values
+    exact, rough = uncertainty(*args, "focei", fit.etas.T), _by_differences(*args, fit.etas.T)
+    # Second differences of step h differ by h²/12 of the fourth derivative: 1e-5 relative, times a few.
+    np.testing.assert_allclose(rough.se, exact.se, rtol=2e-3)

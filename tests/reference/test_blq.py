@@ -63,3 +63,44 @@ def test_the_laplace_objective_of_m3_is_nonmems(shared: Path) -> None:
     assert difference.max() < 2e-4  # NONMEM's inner search stops at about 1e-4
     total = float((result.per_subject - jacobian).sum())
     assert total == pytest.approx(final["ofv"], abs=expected["tolerance"]["total_ofv_abs"])
+
+
+@pytest.mark.slow
+def test_saem_with_m3_finds_nonmems_importance_sampling_estimates(shared: Path) -> None:
+    folder = shared / CASE
+    final = json.loads((folder / "expected.json").read_text())["results"]["ad3tr4_loqb_imp"]["steps"][-1]["final"]
+    data = logarithms_as_concentrations(folder)
+    values = Values(np.array(final["theta"][:4]), np.array(final["omega"]), np.array(final["theta"][4:]))
+    model = two_compartments().with_values(values)
+    fit = model.fit(data, "saem", seed=3, explore=300, smooth=200, chains=20)
+    quadrature = {"method": "agq", "nodes": 7}
+    # As likely as NONMEM's, and a standard error is 0.05 (thetas) and 0.02 (sigma).
+    assert fit.model.ofv(data, **quadrature) <= model.ofv(data, **quadrature) + 0.2
+    np.testing.assert_allclose(fit.values.theta, values.theta, atol=0.02)
+    np.testing.assert_allclose(fit.values.sigma, values.sigma, atol=0.01)
+
+
+def test_saem_with_m3_finds_the_maximum_of_the_exact_likelihood() -> None:
+    a, k = sp.symbols("A k", positive=True)
+    truth = nw.Model(
+        a * sp.exp(-k * nw.time), {a: nw.LogNormal(5.0, sd=0.3), k: nw.LogNormal(0.4)}, residual=nw.Additive(0.3)
+    )
+    table = pd.DataFrame({"ID": np.repeat(np.arange(60), 5), "TIME": np.tile([0.5, 1.0, 2.0, 4.0, 6.0], 60), "DV": 1.0})
+    drawn = truth.simulate(nw.Data.from_frame(table), seed=8)["DV"].to_numpy()
+    table["CENS"], table["DV"] = (drawn < 1.0).astype(int), np.maximum(drawn, 1.0)
+    assert 0.25 < table["CENS"].mean() < 0.5
+    data = nw.Data.from_frame(table)
+    fit = truth.fit(data, "saem", seed=1, explore=100, smooth=100)
+
+    def objective(**changes: float) -> float:
+        return fit.model.with_values({n: fit.estimates[n] * c for n, c in changes.items()}).ofv(data, "agq", nodes=9)
+
+    own = objective()
+    for name in ("A", "k", "omega_A", "additive"):
+        # A parabola through three points says how much the maximum along each parameter would gain.
+        low, high = objective(**{name: 0.97}), objective(**{name: 1.03})
+        gain = (high - low) ** 2 / (8 * (high + low - 2 * own))
+        assert 0 <= gain < 0.05
+    # Left out (M1), the observations say more than they know: the rate is biased towards slow elimination.
+    without = truth.fit(data.filter("CENS == 0"), "focei")
+    assert without.theta["k"] < fit.theta["k"]
