@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nlmewidgets import datasets, diagnostics, library, methods, studies
+from nlmewidgets.core import priors
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.distributions import BoxCoxNormal, LogitNormal, LogNormal, Normal, ProbitNormal, StudentLogNormal
 from nlmewidgets.core.effects import (
@@ -111,6 +112,7 @@ __all__ = [
     "ndtr",
     "ndtri",
     "power",
+    "priors",
     "saturation",
     "sigma",
     "states",

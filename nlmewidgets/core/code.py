@@ -197,6 +197,9 @@ def model_code(model: Model, variable: str = "model") -> str:
         body.append(f"    residual={_by_output(shown)},")
     if model.blq != "M3":
         body.append(f"    blq={model.blq!r},")
+    if model.priors:
+        shown_priors = ", ".join(f"{key!r}: nw.priors.{prior!r}" for key, prior in model.priors.items())
+        body.append(f"    priors={{{shown_priors}}},")
     if model.name:
         body.append(f"    name={model.name!r},")
     return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")" + _flags(space)])

@@ -17,6 +17,7 @@ from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import DataError, ModelError
 from nlmewidgets.core.observation import Observation
 from nlmewidgets.core.parameters import ParameterSpace, Values
+from nlmewidgets.core.priors import Prior, declared
 from nlmewidgets.core.slots import PLACE, SlotForm, slot_form
 from nlmewidgets.core.special import remove_equal_rate_singularities
 from nlmewidgets.core.structure.closed_form import split_dose_terms
@@ -50,6 +51,9 @@ class Model:
         name (``additive_cp``); a ``nw.sigma()`` used by several outputs is one parameter.
     correlation : mapping of (symbol, symbol) to float, or 'full', optional
         Initial correlations of random effects; the connected etas form a full block of Omega.
+    priors : mapping of name (or tuple of symbols) to `nlmewidgets.priors`, optional
+        Densities of population parameters, or of a block of Omega; fits then go to the mode of
+        likelihood times prior.
     same : list of tuple of symbol, optional
         Groups of parameters whose random effects have the same variance (NONMEM's SAME); a correlated
         block is the same as another as a whole.
@@ -98,6 +102,7 @@ class Model:
         residual: Any = None,
         correlation: Mapping[tuple[Any, Any], float] | str | None = None,
         same: Sequence[tuple[Any, ...]] = (),
+        priors: Mapping[Any, Prior] | None = None,
         name: str | None = None,
         odes: Mapping[Any, Any] | None = None,
         initial: Mapping[Any, Any] | None = None,
@@ -119,7 +124,8 @@ class Model:
         for expression in outputs.values():  # refuses what cannot be summed over doses
             split_dose_terms(remove_equal_rate_singularities(expression))
         check_blq(blq, observations)
-        parts = self.from_parts(outputs, build.parameters, observations, residuals, space, name, system, blq)
+        known = declared(space, priors or {})
+        parts = self.from_parts(outputs, build.parameters, observations, residuals, space, name, system, blq, known)
         self.__dict__.update(parts.__dict__)
 
     @classmethod
@@ -133,6 +139,7 @@ class Model:
         name: str | None,
         system: System | None = None,
         blq: str = "M3",
+        priors: Mapping[str | tuple[str, ...], Prior] | None = None,
     ) -> Model:
         """Return a model from canonical expressions and a parameter space, as they are stored."""
         new = object.__new__(cls)
@@ -148,6 +155,7 @@ class Model:
             system=system,
             blq=blq,
             extra=extra,
+            priors=dict(priors or {}),
         )
         return new
 
@@ -161,6 +169,11 @@ class Model:
     def parameters(self) -> Mapping[sp.Symbol, Distribution | sp.Expr]:
         """How each individual parameter is distributed, by symbol (read-only)."""
         return MappingProxyType(self.__dict__["parameters"])
+
+    @property
+    def priors(self) -> Mapping[str | tuple[str, ...], Prior]:
+        """The prior of each population parameter that has one, or of a block by its etas (read-only)."""
+        return MappingProxyType(self.__dict__["priors"])
 
     @property
     def outputs(self) -> Mapping[str, sp.Expr]:

@@ -22,6 +22,7 @@ from nlmewidgets.core.observation import Group, Second, Variance, draw, invert, 
 from nlmewidgets.core.occasions import Occasions
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.printers import Kernel, numpy_kernel
+from nlmewidgets.core.priors import Penalty
 from nlmewidgets.core.slots import SlotForm
 from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.structure.choose import bind_structure
@@ -191,6 +192,11 @@ class Problem:
     def n_eta(self) -> int:
         """Number of random effects of a subject: its etas, and the kappas of all its occasions."""
         return self.occasions.n_eta
+
+    @cached_property
+    def penalty(self) -> Penalty | None:
+        """−2 log of the priors; None where the model has none."""
+        return Penalty(self.space, self.model.priors) if self.model.priors else None
 
     @cached_property
     def y(self) -> Array:

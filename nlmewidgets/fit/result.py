@@ -211,6 +211,11 @@ class Fit:
         return self.problem.n_subjects
 
     @property
+    def prior(self) -> float:
+        """−2 log of the priors' density at the estimates, which `ofv` does not contain; 0 without priors."""
+        return 0.0 if self.problem.penalty is None else self.problem.penalty.value(self.values)
+
+    @property
     def loglik(self) -> float:
         """Complete log likelihood, −(ofv + n·log 2π)/2."""
         return -0.5 * (self.ofv + self.problem.n_normal * math.log(2.0 * math.pi))
@@ -287,6 +292,7 @@ class Fit:
         rows = [
             (f"OFV ({self.ofv_by})", f"{self.ofv:.4f}"),
             ("−2 log L", f"{-2 * self.loglik:.4f}"),
+            *([("−2 log prior", f"{self.prior:.4f}")] if self.start.priors else []),
             ("AIC", f"{self.aic:.2f}"),
             ("BIC (ln subjects)", f"{self.bic:.2f}"),
             ("subjects / observations", f"{self.n_subjects} / {self.n_obs}"),

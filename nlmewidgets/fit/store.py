@@ -26,6 +26,7 @@ from nlmewidgets.core.likelihood import Likelihood
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.observation import Observation, normal
 from nlmewidgets.core.parameters import Parameter, ParameterSpace, Values
+from nlmewidgets.core.priors import PRIORS, Prior
 from nlmewidgets.core.system import Route, System
 from nlmewidgets.core.tolerance import Tolerance
 from nlmewidgets.fit.result import Fit
@@ -185,9 +186,22 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         "omega_fixed": list(space.omega_fixed),
         "sd_fixed": list(space.sd_fixed),
         "same": list(space.same),
+        "priors": [
+            {"of": list(key) if isinstance(key, tuple) else key, "prior": type(p).__name__, **asdict(p)}
+            for key, p in model.priors.items()
+        ],
         "covariates": [s.name for s in model.covariate_symbols if not isinstance(s, role.Level)],
         "levels": [list(s.details) for s in model.covariate_symbols if isinstance(s, role.Level)],
     }
+
+
+def _priors(entries: Any) -> dict[str | tuple[str, ...], Prior]:
+    out: dict[str | tuple[str, ...], Prior] = {}
+    for entry in entries:
+        arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k not in ("of", "prior")}
+        key = tuple(entry["of"]) if isinstance(entry["of"], list) else entry["of"]
+        out[key] = PRIORS[entry["prior"]](**arguments)
+    return out
 
 
 def _output_to_dict(model: Model, name: str) -> dict[str, Any]:
@@ -301,7 +315,15 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
             observations[name] = Declaration({}).residual(residuals[name], name if len(stored) > 1 else "")
     system = _system_from_dict(entry["system"], symbols, entry.get("tolerance") or {}) if entry.get("system") else None
     return Model.from_parts(
-        outputs, parameters, observations, residuals, space, entry["name"], system, entry.get("blq", "M3")
+        outputs,
+        parameters,
+        observations,
+        residuals,
+        space,
+        entry["name"],
+        system,
+        entry.get("blq", "M3"),
+        _priors(entry.get("priors", ())),
     )
 
 

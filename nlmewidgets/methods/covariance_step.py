@@ -23,7 +23,14 @@ Penalty = Callable[[Array], tuple[float, Array]]
 
 
 def best_omega(
-    space: ParameterSpace, omega: Array, squares: Array, draws: Array, floor: float, penalty: Penalty | None = None
+    space: ParameterSpace,
+    omega: Array,
+    squares: Array,
+    draws: Array,
+    floor: float,
+    penalty: Penalty | None = None,
+    *,
+    tolerance: float = 1e-5,
 ) -> Array:
     """Return the best Omega.
 
@@ -40,6 +47,8 @@ def best_omega(
         No variance shrinks below this share of its present value.
     penalty : callable, optional
         Omega → a term added to −2 log likelihood, and its symmetric gradient.
+    tolerance : float
+        Of −2 log likelihood, where the best matrix has no closed form.
     """
     chart = space.omega_map
     # Copies of a block are further draws of it.
@@ -83,7 +92,7 @@ def best_omega(
         except np.linalg.LinAlgError:
             return Point(np.inf, np.zeros(len(x)))
 
-    *_, last = quasi_newton(function, chart.free(omega), tolerance=1e-9, max_iterations=100)
+    *_, last = quasi_newton(function, chart.free(omega), tolerance=tolerance, max_iterations=50)
     return chart.natural(last.x, omega)
 
 

@@ -171,7 +171,11 @@ class Approximation(Method):
             # Each score is that of −2 log L: its cross-product estimates twice the Hessian of −2 log L.
             hessian = 0.5 * scores.T @ scores
             shift = None if result.shift is None else result.shift.along(space, values)
-            return Point(result.ofv, scores.sum(axis=0), hessian, (result.eta, shift, x))
+            if problem.penalty is None:
+                return Point(result.ofv, scores.sum(axis=0), hessian, (result.eta, shift, x))
+            prior = problem.penalty.along(values)
+            slope = scores.sum(axis=0) + prior.gradient
+            return Point(result.ofv + prior.value, slope, hessian + prior.curvature, (result.eta, shift, x))
 
         path = quasi_newton(
             function,
@@ -192,6 +196,8 @@ class Approximation(Method):
     def _iteration(self, problem: Problem, start: Values, k: int, step: Step, first: float) -> Iteration:
         space = problem.space
         slope = np.abs(step.point.gradient)
+        values = space.unpack(step.x, start)
+        prior = {} if problem.penalty is None else {"prior": problem.penalty.value(values)}
         status, message = {
             "": ("running", ""),
             "converged": ("converged", f"Converged: the objective promises to fall by less than {self.tolerance:g}."),
@@ -202,15 +208,15 @@ class Approximation(Method):
             worst = int(slope.argmax())
             message += f" The largest gradient is {slope[worst]:.2g}, along {space.x_names[worst]}."
         if status == "converged":
-            message += at_the_edge(space, space.unpack(step.x, start))
+            message += at_the_edge(space, values)
         span = np.log(max(first, 1e-300) / self.tolerance)
         left = np.log(max(step.decrement, 1e-300) / self.tolerance)
         progress = 1.0 if step.reason else float(np.clip(1.0 - left / span, 0.0, 0.99)) if span > 0 else 0.0
         return Iteration(
             k=k,
             phase="minimise",
-            values=space.unpack(step.x, start),
-            ofv=step.point.value,
+            values=values,
+            ofv=step.point.value - sum(prior.values()),
             eta=step.point.extra[0],
             space=space,
             ofv_by=self.name,
@@ -221,7 +227,8 @@ class Approximation(Method):
                 "gradient": float(slope.max()) if len(slope) else 0.0,
                 "step": step.length,
                 "evaluations": step.evaluations,
-            },
+            }
+            | prior,
         )
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -131,7 +132,10 @@ class SAEM(Method):
                 if k % self.objective_every == 0 or k in (1, 2, 5, 10) or k == total:
                     ofv, centre = _look(problem, values, centre)
             phase = "explore" if exploring else "smooth"
-            yield self._iteration(k, phase, values, ofv, mean, space, total, gamma, state)
+            last = self._iteration(k, phase, values, ofv, mean, space, total, gamma, state)
+            if problem.penalty is not None:
+                last = replace(last, details={**last.details, "prior": problem.penalty.value(values)})
+            yield last
 
     def _iteration(
         self,
@@ -253,7 +257,13 @@ class _Plan:
                 break
             good = kept
         sigmas = np.array([k for k, p in enumerate(space.sigma) if not p.fixed], dtype=np.intp)
-        scales = tuple((k, rows) for k in sigmas for good, rows in (_scale_of(problem, start, k),) if good)
+        scales = tuple(
+            (k, rows)
+            for k in sigmas
+            if space.sigma[k].name not in problem.model.priors
+            for good, rows in (_scale_of(problem, start, k),)
+            if good
+        )
         held = [k for k, _ in scales]
         return cls(
             referenced=referenced.astype(bool),
@@ -263,6 +273,14 @@ class _Plan:
             newton_sigma=np.array([k for k in sigmas if k not in held], dtype=np.intp),
             first_block=first_block.astype(np.intp),
         )
+
+    @staticmethod
+    def coordinates(space: ParameterSpace, thetas: list[int], sigmas: list[int]) -> list[int]:
+        """Return the places of free thetas and sigmas among the unconstrained coordinates."""
+        theta = [k for k, p in enumerate(space.theta) if not p.fixed]
+        sigma = [k for k, p in enumerate(space.sigma) if not p.fixed]
+        start = len(space.x_names) - len(sigma)
+        return [*map(theta.index, thetas), *(start + sigma.index(k) for k in sigmas)]
 
     def mean(self, typical: Array) -> Array:
         """Return the prior mean of the statistic u: m for referenced slots, 0 for plain etas."""
@@ -417,8 +435,13 @@ def _maximise(
     space = problem.space
     theta, sigma, omega = values.theta.copy(), values.sigma.copy(), values.omega
     move = np.zeros(len(plan.newton) + len(plan.newton_sigma))
+    prior = None if problem.penalty is None else problem.penalty.on_scalars.along(values)
     if len(move):
-        move = -gamma * _solve(statistics.information, statistics.slope)
+        slope, information = statistics.slope, statistics.information
+        if prior is not None:
+            rows = plan.coordinates(space, [*plan.newton], [*plan.newton_sigma])
+            slope, information = slope + prior.gradient[rows], information + prior.curvature[np.ix_(rows, rows)]
+        move = -gamma * _solve(information, slope)
         move = np.clip(np.nan_to_num(move), -_LARGEST_MOVE, _LARGEST_MOVE)
     if len(plan.regressed):
         precision = target.precision
@@ -429,7 +452,11 @@ def _maximise(
         m = len(plan.regressed)
         weighted = (precision @ design.reshape(len(design), -1)).reshape(design.shape).transpose(1, 0, 2).reshape(m, -1)
         rest = statistics.u - plan.mean(typical.slots)
-        step = _solve(weighted @ design.transpose(1, 0, 2).reshape(m, -1).T, weighted @ rest.ravel())
+        normal, right = weighted @ design.transpose(1, 0, 2).reshape(m, -1).T, weighted @ rest.ravel()
+        if prior is not None:
+            rows = plan.coordinates(space, [*plan.regressed], [])
+            normal, right = normal + 0.5 * prior.curvature[np.ix_(rows, rows)], right - 0.5 * prior.gradient[rows]
+        step = _solve(normal, right)
         for k, d in zip(plan.regressed, step, strict=True):
             theta[k] = space.theta[k].natural(space.theta[k].free(theta[k]) + d)
     for k, d in zip(plan.newton, move, strict=False):
@@ -440,7 +467,10 @@ def _maximise(
         mean = plan.mean(problem.typical(theta).slots)
         cross = statistics.u @ mean.T
         squares = problem.occasions.collapse(statistics.uu - cross - cross.T + mean @ mean.T)
-        omega = best_omega(space, omega, squares, problem.occasions.draws, floor)
+        penalty = None
+        if problem.penalty is not None and problem.penalty.on_omega is not None:
+            penalty = partial(problem.penalty.on_omega.of_omega, Values(theta, omega, sigma))
+        omega = best_omega(space, omega, squares, problem.occasions.draws, floor, penalty)
     for (k, _), square in zip(plan.scales, statistics.squares, strict=True):
         sigma[k] = math.sqrt(max(square, floor * sigma[k] ** 2))
     return Values(theta, omega, sigma)

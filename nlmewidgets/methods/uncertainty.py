@@ -99,7 +99,16 @@ def uncertainty(problem: Problem, values: Values, method: str, start: Array) -> 
         step[k] = _STEP
         hessian[k] = (scores(x + step).sum(axis=0) - scores(x - step).sum(axis=0)) / (2 * _STEP)
         jacobian[:, k] = (natural(x + step) - natural(x - step)) / (2 * _STEP)
-    return Uncertainty(0.25 * (hessian + hessian.T), 0.25 * own.T @ own, jacobian, space.names)
+    return _with_priors(problem, values, 0.25 * (hessian + hessian.T), 0.25 * own.T @ own, jacobian)
+
+
+def _with_priors(problem: Problem, values: Values, r: Array, s: Array, jacobian: Array) -> Uncertainty:
+    """Return the curvature of data and priors together."""
+    if problem.penalty is not None:
+        # A prior is information like that of subjects whose scores vary as their curvature says.
+        curvature = 0.5 * problem.penalty.along(values).curvature
+        r, s = r + curvature, s + curvature
+    return Uncertainty(r, s, jacobian, problem.space.names)
 
 
 _WIDE = 1e-2
@@ -133,4 +142,4 @@ def _by_differences(problem: Problem, values: Values, start: Array) -> Uncertain
             hessian[i, j] = hessian[j, i] = mixed
     steps = _STEP * np.eye(n)
     jacobian = np.array([(natural(x + d) - natural(x - d)) / (2 * _STEP) for d in steps]).reshape(n, -1).T
-    return Uncertainty(0.5 * hessian, 0.25 * scores.T @ scores, jacobian, space.names)
+    return _with_priors(problem, values, 0.5 * hessian, 0.25 * scores.T @ scores, jacobian)

@@ -135,7 +135,7 @@ def test_the_covariance_step_finds_the_least_by_scipy(held):
     rng = np.random.default_rng(0)
     draws = rng.normal(size=(25, 3)) @ np.array([[0.3, 0.1, 0.0], [0.0, 0.3, 0.1], [0.0, 0.0, 0.2]])
     squares, counts = draws.T @ draws, np.full((3, 3), 25.0)
-    found = best_omega(space, space.initial.omega, squares, counts, 0.0)
+    found = best_omega(space, space.initial.omega, squares, counts, 0.0, tolerance=1e-10)
 
     def objective(x: np.ndarray) -> float:
         omega = space.omega_map.natural(x, space.initial.omega)
@@ -144,7 +144,7 @@ def test_the_covariance_step_finds_the_least_by_scipy(held):
 
     wanted = minimize(objective, space.omega_map.free(space.initial.omega), tol=1e-10)
     assert objective(space.omega_map.free(found)) == pytest.approx(wanted.fun, abs=1e-8)
-    free = best_omega(TRUTH.space, space.initial.omega, squares, counts, 0.0)
+    free = best_omega(TRUTH.space, space.initial.omega, squares, counts, 0.0, tolerance=1e-10)
     np.testing.assert_allclose(free, np.where(space.initial.omega != 0, squares / 25, 0.0), rtol=1e-12)
 
 
