@@ -24,6 +24,9 @@ __all__ = ["expsimplex", "multi_indices"]
 _CLOSE = 1.0
 """Spread of the nodes below which the integral is taken by cubature, and above which by recurrence."""
 
+_CLOSE_PAIR = 4.0
+"""The same for two nodes, where more points cost little."""
+
 _POINTS = {3: 7, 4: 7, 5: 6}
 """Gauss points per dimension by number of nodes: 2·points − 1 is the degree integrated exactly."""
 
@@ -127,7 +130,7 @@ class _Sorted:
         if len(face) == 1:
             return {(k,): self.decay[face[0]] / factorial(k) for k in range(order + 1)}
         spread = self.a[face[-1]] - self.a[face[0]]
-        close = np.flatnonzero(spread < _CLOSE)
+        close = np.flatnonzero(spread < (_CLOSE_PAIR if len(face) == 2 else _CLOSE))
         out: dict[Index, Array] = {}
         without_high = self.all(face[:-1], order)
         without_low = self.all(face[1:], order)
@@ -157,7 +160,7 @@ class _Sorted:
 
 @lru_cache(maxsize=64)
 def _segment(order: int) -> tuple[Array, Array]:
-    x, w = np.polynomial.legendre.leggauss(9 + order // 2)
+    x, w = np.polynomial.legendre.leggauss(13 + order // 2)
     x, w = 0.5 * (x + 1.0), 0.5 * w
     points = np.column_stack([x, 1.0 - x])
     return points, np.stack([w * np.prod(points ** np.array(m), axis=1) for m in multi_indices(2, order)])

@@ -336,7 +336,7 @@ class _SteadyStates:
         pick: Any = lambda jet: tuple(None if p is None else p[..., copy, dose] for p in jet)  # noqa: E731
         lag, strength, duration = pick(routed.lag), pick(routed.strength), pick(routed.duration)
         block = doses.block[dose] + (offset[steady.lane] if np.ndim(offset) else 0)
-        ii = doses.ii[dose]
+        ii = np.where(doses.ii[dose] > 0, doses.ii[dose], 1.0)  # an infusion without end has none, see below
         self.block, self.batch = block, batch
         rate_place = {state: self.n + k for k, state in enumerate(line.rates)}
         infused = doses.rate[dose] != 0
@@ -349,7 +349,7 @@ class _SteadyStates:
         # Each earlier dose k = 1, 2, …: given for `duration`, then left alone until now.
         total: Jet | None = None
         with np.errstate(invalid="ignore", divide="ignore"):
-            span = np.nan_to_num((duration[0] + lag[0]) / np.where(ii > 0, ii, 1.0))
+            span = np.nan_to_num((duration[0] + lag[0]) / ii)
         most = max(1, int(np.ceil(span - 1e-12).max(initial=1.0)))
         for k in range(1, most):
             since = _positive(_shifted(lag, k * ii))
@@ -474,8 +474,13 @@ class _SteadyStates:
         inside: Any = tuple(
             None if p is None else np.moveaxis(p[..., : self.n, : self.n, :, :], (-2, -1), (-4, -3)) for p in square
         )
-        unit = self._unit(strength, state)
-        right: Any = tuple(None if p is None else -p[..., : self.n, :, :] for p in unit)
+        unit = self._x(self._unit(strength, state))
+        if size > own.timeline.n_all:
+            alone = self.steps.steady.dose
+            replaces = own.timeline.doses.steady[alone] == 1
+            constant: Any = tuple(None if p is None else p[..., : self.n, size - 1, :, :] * replaces for p in square)
+            unit = _plus(unit, constant)
+        right: Any = tuple(None if p is None else -p for p in unit)
         return self._solve(inside, right)
 
     def _mixed(self, total: Jet, other: Jet, where: Array) -> Jet:
@@ -493,7 +498,9 @@ def _inverse(matrix: Array) -> Array:
     try:
         return np.linalg.inv(matrix)
     except np.linalg.LinAlgError:  # nothing leaves some compartment: there is no steady state
-        return np.full_like(matrix, np.nan)
+        singular = np.linalg.det(matrix) == 0
+        out = np.linalg.inv(np.where(singular[..., None, None], np.eye(matrix.shape[-1]), matrix))
+        return np.where(singular[..., None, None], np.nan, out)
 
 
 def _shifted(lag: Jet, by: Array) -> Jet:

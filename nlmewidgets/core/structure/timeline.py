@@ -183,10 +183,10 @@ def _events(line: Timeline, routed: Routed) -> _Events:
     epochs = (line.epoch_subject, line.epoch_number, line.epoch_start)
     groups: list[Any] = [
         (_START, epochs, np.arange(len(line.epoch_start)), -5.0, 0.0),
-        (_STEADY, dose, steady, -4.0, 0.0),
-        (_RESUME, dose, running, -3.0, -periods * doses.ii[running]),
+        (_STEADY, dose, steady, doses.record[steady] - 0.3, 0.0),
+        (_RESUME, dose, running, doses.record[running] - 0.2, -periods * doses.ii[running]),
+        (_END, dose, running, doses.record[running] - 0.1, -periods * doses.ii[running]),
         (_END, dose, infused, -2.0, 0.0),
-        (_END, dose, running, -2.0, -periods * doses.ii[running]),
         (_ARRIVAL, dose, given, rank, 0.0),
         (_MARK, record, line.marks, line.marks + 0.5, 0.0),
         (_READ, record, line.observed, line.observed + 0.25, 0.0),
@@ -222,8 +222,8 @@ def _events(line: Timeline, routed: Routed) -> _Events:
     cut = (value > limit) | (value < floor)
     weight = np.ones(value.shape)
     resumed = np.flatnonzero(kind == _RESUME)
-    weight[:, resumed[doses.rate[own[resumed]] == 0]] = 0.0
-    weight[(value > floor) & (kind == _RESUME)] = 1.0
+    bolus = resumed[doses.rate[own[resumed]] == 0]
+    weight[:, bolus] = value[:, bolus] > floor[bolus]
     if cut.any():
         value = np.clip(value, floor, limit)
         parts = [value, *(None if p is None else np.where(cut, 0.0, p) for p in parts[1:])]
