@@ -10,6 +10,7 @@ from scipy.stats import multivariate_normal
 
 import nlmewidgets as nw
 from nlmewidgets.core.occasions import Occasions
+from nlmewidgets.methods.focei import evaluate_focei
 
 A, k = sp.symbols("A k", positive=True)
 MOST = 3
@@ -228,3 +229,56 @@ def test_correlations_between_subject_and_occasion_are_refused():
             residual=nw.Additive(1),
             correlation={(A, k): 0.1},
         )
+
+
+def carried(parameters: dict) -> nw.Model:
+    """Return one compartment with absorption, whose state outlives the occasion."""
+    depot, central = nw.states("depot central")
+    ka, CL, V = parameters
+    return nw.Model(
+        odes={depot: -ka * depot, central: ka * depot - CL / V * central},
+        prediction=central / V,
+        parameters=parameters,
+        residual=nw.Proportional(0.1),
+    )
+
+
+@pytest.mark.parametrize("method", ["fo", "focei", "laplace"])
+def test_what_one_occasion_did_is_carried_into_the_next(method):
+    ka, CL, V = sp.symbols("ka CL V", positive=True)
+    rows = []
+    for i in range(1, 5):
+        for o in range(1, 2 + i % 2):
+            start = 6.0 * (o - 1)  # the first dose is far from gone when the second occasion begins
+            rows += [(i, start, 1, 100.0, np.nan, o)]
+            rows += [(i, start + t, 0, 0.0, 4.0 / t + i / 7, o) for t in (1.0, 2.5, 5.0)]
+    frame = pd.DataFrame(rows, columns=["ID", "TIME", "EVID", "AMT", "DV", "OCC"])
+    for o in (1, 2):
+        frame[f"O{o}"] = (frame["OCC"] == o).astype(float)
+    data = nw.Data.from_frame(frame)
+    short = carried({ka: 1.1, CL: nw.LogNormal(3.0, sd=0.3, iov=0.25), V: nw.LogNormal(20.0, sd=0.2)})
+    kappa = sum(nw.covariate(f"O{o}") * nw.eta(f"CL{o}", sd=0.25) for o in (1, 2))
+    clearance = nw.theta("CL", 3.0, lower=0) * sp.exp(nw.eta("eta_CL", sd=0.3) + kappa)
+    long = carried({ka: 1.1, CL: clearance, V: nw.LogNormal(20.0, sd=0.2)})
+    assert short.ofv(data, method) == pytest.approx(long.ofv(data, method), abs=1e-8)
+    # Kappas of the first occasion act on observations of the second.
+    problem = short.problem(data)
+    slots = problem.slots(problem.typical(short.values.theta).slots, np.zeros((problem.n_eta, problem.n_subjects)))
+    first, _ = problem.along_eta(*problem.structure(slots, 2)[1:])
+    second = problem.occasions.number[data.observed] == 1
+    place = list(problem.occasions.copy).index(0)
+    assert (np.abs(first[place, second]) > 1e-3).all()
+
+
+def test_scores_of_carried_occasions_equal_differences():
+    ka, CL, V = sp.symbols("ka CL V", positive=True)
+    rows = [(1, 0.0, 1, 100.0, np.nan, 1), (1, 2.0, 0, 0.0, 3.0, 1), (1, 5.0, 0, 0.0, 2.0, 2), (1, 9.0, 0, 0.0, 1.2, 3)]
+    rows += [(2, 0.0, 1, 80.0, np.nan, 1), (2, 3.0, 0, 0.0, 2.0, 1), (2, 4.0, 0, 0.0, 2.4, 2)]
+    data = nw.Data.from_frame(pd.DataFrame(rows, columns=["ID", "TIME", "EVID", "AMT", "DV", "OCC"]))
+    model = carried({ka: 1.1, CL: nw.LogNormal(3.0, sd=0.3, iov=0.25), V: nw.LogNormal(20.0, iov=0.2)})
+    problem, space = model.problem(data), model.space
+    x = space.pack(model.values)
+    found = evaluate_focei(problem, model.values, gradient=True, tolerance=1e-24).scores.along(space, model.values)
+    for n, e in enumerate(np.eye(len(x))):
+        ends = [evaluate_focei(problem, space.unpack(x + h * e), tolerance=1e-24).per_subject for h in (1e-4, -1e-4)]
+        np.testing.assert_allclose(found[:, n], (ends[0] - ends[1]) / 2e-4, rtol=1e-5, atol=1e-6)
