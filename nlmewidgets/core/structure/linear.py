@@ -9,8 +9,8 @@ stop the clock: each is read from the last event before it,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import sympy as sp
@@ -30,6 +30,28 @@ __all__ = ["Linear"]
 _DT = sp.Symbol("dt", real=True)
 
 
+class _Gaps(NamedTuple):
+    """The intervals a history is made of: their lengths and blocks, and where those of each moving step are."""
+
+    dt: Jet
+    block: Ints
+    place: dict[int, Any]
+
+    @classmethod
+    def of(cls, steps: Steps, offset: Any, *, shared: bool = False) -> _Gaps:
+        """Return the intervals of the steps; `shared`: each length and block once, as doses every 12 h have them."""
+        lanes = steps.dt[0].shape[1]
+        moving = np.flatnonzero(steps.dt[0].any(axis=1))
+        dt: Any = tuple(None if p is None else p[..., moving, :].reshape(*p.shape[:-2], -1) for p in steps.dt)
+        block = (steps.block[moving] + offset).ravel()
+        places: list[Any] = [slice(k * lanes, (k + 1) * lanes) for k in range(len(moving))]
+        if shared and len(moving):
+            pairs, which = np.unique(np.stack([block, dt[0]]), axis=1, return_inverse=True)
+            dt, block = (pairs[1], None, None), pairs[0].astype(np.intp)
+            places = list(which.reshape(len(moving), lanes))
+        return cls(dt, block, dict(zip(moving.tolist(), places, strict=True)))
+
+
 @dataclass(frozen=True, eq=False)
 class Linear:
     """A linear system bound to a study.
@@ -46,6 +68,8 @@ class Linear:
         The state at the start of an epoch.
     fixed : Steps or None
         The history, where no parameter changes it.
+    gaps : _Gaps or None
+        Its intervals.
     """
 
     timeline: Timeline
@@ -59,6 +83,7 @@ class Linear:
     initial_covariates: tuple[Array, ...]
     rates: TapeProgram
     fixed: Steps | None
+    gaps: _Gaps | None
     block_of_obs: Ints
     size: int
     n_slots: int
@@ -105,6 +130,7 @@ class Linear:
             initial_covariates=start_covariates,
             rates=rates,
             fixed=None,
+            gaps=None,
             block_of_obs=binding.block_of_obs,
             size=matrix.rows,
             n_slots=len(form.symbols),
@@ -114,7 +140,7 @@ class Linear:
             return new
         n_blocks = int(binding.block_of_record.max()) + 1
         still = new._history(np.zeros((len(form.symbols), 1, n_blocks)), 0)
-        return cls(**{**new.__dict__, "fixed": still[0]})
+        return replace(new, fixed=still[0], gaps=_Gaps.of(still[0], 0, shared=True))
 
     # ------------------------------------------------------------------ forward
 
@@ -271,19 +297,14 @@ class _Run:
         z: Jet = (np.zeros((own.size, batch, lanes)), None, None)
         if own.size > n_all:
             z[0][n_all] = 1.0
-        moving = np.flatnonzero(steps.dt[0].any(axis=1))
-        e: Jet | None = None
-        if moving.size:
-            dt: Any = tuple(None if p is None else p[..., moving, :].reshape(*p.shape[:-2], -1) for p in steps.dt)
-            e = self.entries(dt, (steps.block[moving] + offset).ravel())
-            e = tuple(None if p is None else p.reshape(*p.shape[:-1], len(moving), lanes) for p in e)  # type: ignore[assignment]
+        gaps = own.gaps if own.gaps is not None else _Gaps.of(steps, offset)
+        e = self.entries(gaps.dt, gaps.block) if gaps.place else None
         settled = _SteadyStates(self, steps, routed, offset) if len(steps.steady.dose) else None
         history: list[Jet] = []
-        place = {int(s): k for k, s in enumerate(moving)}
         for s in range(size):
-            if s in place and e is not None:
-                k = place[s]
-                z = self.product(tuple(None if p is None else p[..., k, :] for p in e), z)  # type: ignore[arg-type]
+            if s in gaps.place and e is not None:
+                here = gaps.place[s]
+                z = self.product(tuple(None if p is None else p[..., here] for p in e), z)  # type: ignore[arg-type]
             z = self._act(z, steps, s, n_all)
             if settled is not None:
                 z = settled.add(z, s)
