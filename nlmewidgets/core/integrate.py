@@ -115,6 +115,8 @@ _CACHE = 400_000
 _SAFETY, _SHRINK, _GROW = 0.9, 0.1, 6.0
 _VOTES = 15
 """Steps limited by stability, or in the stiff method not, before the method is changed."""
+_WORTHWHILE = 150
+"""Explicit steps still to go that pay for changing to the stiff method, whose steps are dearer."""
 
 
 class _Run:
@@ -173,6 +175,8 @@ class _Run:
         lanes = every.take(chosen)
         while True:
             leaving = (lanes.votes >= _VOTES) & (method == "auto")
+            if isinstance(solver, Explicit):
+                leaving &= self._to_go(lanes) > _WORTHWHILE * lanes.h
             stopped = lanes.done | leaving
             # Lanes that have stopped ride along (their step is 0) until they are worth dropping.
             if stopped.sum() * 8 >= len(stopped):
@@ -183,6 +187,13 @@ class _Run:
                 if not len(where):
                     return ask
             self._step(lanes, stopped, solver)
+
+    def _to_go(self, lanes: _Lanes) -> Array:
+        """Return the time from now to the end of each lane."""
+        last = self.i.steps[lanes.lane] - 1
+        end = self.i.start[last, lanes.lane] + self.i.length[last, lanes.lane]
+        now = self.i.start[lanes.step, lanes.lane] + self.i.length[lanes.step, lanes.lane] - lanes.left
+        return np.asarray(end - now)
 
     # -------------------------------------------------------------------- steps
 

@@ -169,8 +169,8 @@ class Explicit:
         shaped[0] = slope
         for j in range(1, stages):
             last, new = new, other
-            # One pass of BLAS over all earlier slopes instead of j passes of NumPy.
-            np.dot(a[j, :j], k[:j], out=new.reshape(-1))
+            # One pass over all earlier slopes; BLAS would wake threads for it, which cost more than they bring.
+            np.einsum("j,jn->n", a[j, :j], k[:j], out=new.reshape(-1))
             new *= h
             new += rows
             self.rhs(constants, new, shaped[j])
@@ -180,6 +180,6 @@ class Explicit:
         size2 = np.sum(((new[:n] - other[:n]) / weight) ** 2, axis=0)
         turn = np.sum(((shaped[-1, :n] - shaped[-2, :n]) / weight) ** 2, axis=0)
         stiffness = h * np.sqrt(turn / np.where(size2 > 0, size2, np.inf))
-        np.dot(self.tableau.error, k, out=work.reshape(-1))
+        np.einsum("j,jn->n", self.tableau.error, k, out=work.reshape(-1))
         work *= h
         return Attempt(new, shaped[-1], work, stiffness)

@@ -20,7 +20,7 @@ from nlmewidgets.fit.run import unusable_subjects
 
 DEPOT, CENTRAL = nw.states("depot central")
 KA, CL, V, F, D, LAG, VM, KM = sp.symbols("ka CL V F D ALAG Vm Km", positive=True)
-TIGHT = nw.Tolerance(rtol=1e-11, atol=1e-12)
+TIGHT = nw.Tolerance(rtol=1e-10, atol=1e-12)
 
 MIXED = """ID,TIME,DV,AMT,EVID,CMT,RATE,II,ADDL,SS
 1,0,.,100,1,1,0,0,0,0
@@ -103,7 +103,7 @@ def model(kind: str, nonlinear: bool = False, tolerance: nw.Tolerance = TIGHT) -
     )
 
 
-def at_random_etas(problem: Problem, copies: int = 2) -> Any:
+def at_random_etas(problem: Problem, copies: int) -> Any:
     rng = np.random.default_rng(3)
     eta = 0.1 * rng.standard_normal((problem.n_eta, copies, problem.n_subjects))
     return problem.slots(problem.typical(problem.space.initial.theta).slots, eta)
@@ -127,7 +127,7 @@ def test_linear_systems_agree_with_the_exact_solution(text: str, kind: str, monk
     monkeypatch.setattr(Linear, "bind", classmethod(lambda cls, binding: None))
     solved = declared.problem(data)
     assert isinstance(solved.structure, Ode)
-    slots = at_random_etas(exact)
+    slots = at_random_etas(exact, 2 if kind == "duration" else 1)
     for a, b in zip(exact.structure(slots, 2), solved.structure(slots, 2), strict=True):
         assert a is not None
         assert b is not None
@@ -137,7 +137,7 @@ def test_linear_systems_agree_with_the_exact_solution(text: str, kind: str, monk
 
 @pytest.mark.parametrize(("text", "kind"), [(MIXED, "lag F initial"), (MODELLED, "duration lag"), (ENDLESS, "")])
 def test_derivatives_of_a_nonlinear_system_agree_with_differences(text: str, kind: str) -> None:
-    problem = model(kind, nonlinear=True, tolerance=nw.Tolerance(1e-9, 1e-11)).problem(read(text))
+    problem = model(kind, nonlinear=True, tolerance=nw.Tolerance(1e-8, 1e-10)).problem(read(text))
     assert isinstance(problem.structure, Ode)
     slots = at_random_etas(problem, 1)
     _, first, second = problem.structure(slots, 2)
@@ -150,8 +150,8 @@ def test_derivatives_of_a_nonlinear_system_agree_with_differences(text: str, kin
         (up, up1, _), (down, down1, _) = (problem.structure(slots + s * shift, 1) for s in (1, -1))
         assert up1 is not None
         assert down1 is not None
-        np.testing.assert_allclose(first[a], (up - down) / (2 * h), atol=1e-6 * np.abs(first).max())
-        np.testing.assert_allclose(second[:, a], (up1 - down1)[:n_random] / (2 * h), atol=1e-6 * np.abs(second).max())
+        np.testing.assert_allclose(first[a], (up - down) / (2 * h), atol=1e-5 * np.abs(first).max())
+        np.testing.assert_allclose(second[:, a], (up1 - down1)[:n_random] / (2 * h), atol=1e-5 * np.abs(second).max())
 
 
 @pytest.mark.parametrize("rate", [0.0, 20.0, 5.0])
@@ -221,7 +221,7 @@ def test_a_failure_names_the_subject_the_time_and_the_state() -> None:
 
 def test_a_tolerance_belongs_to_the_model_and_its_code() -> None:
     declared = model("", nonlinear=True)
-    assert "tolerance=nw.Tolerance(rtol=1e-11, atol=1e-12, max_steps=20000)" in declared.to_code()
+    assert "tolerance=nw.Tolerance(rtol=1e-10, atol=1e-12, max_steps=20000)" in declared.to_code()
     with pytest.raises(nw.ModelError, match="is not a tolerance"):
         nw.Model(
             odes={CENTRAL: -KA * CENTRAL},
