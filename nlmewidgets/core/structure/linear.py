@@ -10,6 +10,7 @@ stop the clock: each is read from the last event before it,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -53,6 +54,32 @@ class _Gaps(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class _Entries:
+    """Some entries of e^{A dt}: what computes them, along slots and dt, and their places ordered by row."""
+
+    program: TapeProgram
+    rows: Ints
+    columns: Ints
+
+    @classmethod
+    def of(cls, nodes: dict[tuple[int, int], int], like: TapeProgram, wanted: tuple[int, ...]) -> _Entries:
+        """Return the entries in the rows wanted."""
+        places = sorted(p for p in nodes if p[0] in wanted)
+        program = TapeProgram(like.tape, tuple(nodes[p] for p in places), like.directions, like.n_random)
+        return cls(program, np.array([i for i, _ in places], np.intp), np.array([j for _, j in places], np.intp))
+
+    def sums(self, terms: Array, size: int) -> Array:
+        """Add the terms of each row, (..., entries, batch, n) → (..., states, batch, n)."""
+        starts = np.flatnonzero(np.diff(self.rows, prepend=-1))
+        sums = np.add.reduceat(terms, starts, axis=-3)
+        if len(starts) == size:
+            return sums
+        out = np.zeros((*terms.shape[:-3], size, *terms.shape[-2:]))
+        out[..., self.rows[starts], :, :] = sums
+        return out
+
+
+@dataclass(frozen=True, eq=False)
 class Linear:
     """A linear system bound to a study.
 
@@ -60,10 +87,8 @@ class Linear:
     ----------
     timeline, routes, readout
         When what happens, how doses arrive, what is observed.
-    program : TapeProgram
-        The entries of e^{A dt} that are not zero, along slots and dt.
-    rows, columns : (entries,) int
-        Their places, ordered by row.
+    entries, reading : _Entries
+        The entries of e^{A dt} that are not zero; those in the rows of observed states.
     initial : TapeProgram
         The state at the start of an epoch.
     fixed : Steps or None
@@ -75,10 +100,9 @@ class Linear:
     timeline: Timeline
     routes: Routes
     readout: Readout
-    program: TapeProgram
+    entries: _Entries
+    reading: _Entries
     covariates: tuple[Array, ...]
-    rows: Ints
-    columns: Ints
     initial: TapeProgram
     initial_covariates: tuple[Array, ...]
     rates: TapeProgram
@@ -105,8 +129,7 @@ class Linear:
             return None
         symbols, covariates = binding.used(*matrix)
         tape = Tape(dict.fromkeys((*form.symbols, *symbols), Level.BLOCK) | {_DT: Level.RECORD})
-        entries = Propagator(tape, matrix, tape.inputs[_DT]).entries()
-        places = sorted(entries)
+        nodes = Propagator(tape, matrix, tape.inputs[_DT]).entries()
         routes = Routes.bind(binding, timeline.doses)
         start = tuple(binding.in_slots(e) for e in system.initial)
         start_symbols, start_covariates = binding.used(*start)
@@ -118,14 +141,15 @@ class Linear:
             directions, n_random = (*directions, tape.inputs[_DT]), len(directions) + 1
         flat = [matrix[i, j] for i in range(matrix.rows) for j in range(matrix.cols)]
         rates = program_of(tuple(flat), form.symbols, form.n_random, symbols, ())
+        like = TapeProgram(tape, (), directions, n_random)
+        readout = Readout.bind(binding)
         new = cls(
             timeline=timeline,
             routes=routes,
-            readout=Readout.bind(binding),
-            program=TapeProgram(tape, tuple(entries[p] for p in places), directions, n_random),
+            readout=readout,
+            entries=_Entries.of(nodes, like, tuple(range(matrix.rows))),
+            reading=_Entries.of(nodes, like, readout.states),
             covariates=covariates,
-            rows=np.array([i for i, _ in places], dtype=np.intp),
-            columns=np.array([j for _, j in places], dtype=np.intp),
             initial=initial,
             initial_covariates=start_covariates,
             rates=rates,
@@ -230,60 +254,45 @@ class _Run:
 
     def __init__(self, own: Linear, slots: Array, covariates: tuple[Array, ...], order: int) -> None:
         self.own, self.slots, self.covariates, self.order = own, slots, covariates, order
-        starts = np.flatnonzero(np.diff(own.rows, prepend=-1))
-        self.starts, self.filled = starts, own.rows[starts]
 
-    def entries(self, dt: Jet, block: Ints) -> Jet:
-        """Return the entries of e^{A dt}, (entries, batch, n) with derivatives in front."""
+    def entries(self, dt: Jet, block: Ints, which: _Entries | None = None) -> Jet:
+        """Return entries of e^{A dt}, (entries, batch, n) with derivatives in front."""
         own = self.own
+        program = (which or own.entries).program
         n = dt[0].shape[-1]
         shape = (self.slots.shape[1], n)
         inputs = (*self.slots, *self.covariates, dt[0])
-        jet = own.program(inputs, block, shape, self.order)
-        if len(own.program.directions) == own.n_slots:
+        jet = program(inputs, block, shape, self.order)
+        if len(program.directions) == own.n_slots:
             return jet
         inner = (dt[0], *(None if p is None else p[..., None, None, :] for p in dt[1:]))
         return compose(jet, [inner], own.n_slots, own.n_random, self.order)  # type: ignore[list-item]
 
-    def product(self, e: Jet, z: Jet) -> Jet:
-        """Return e^{A dt}·z with derivatives: z (states, batch, n)."""
-        columns, order = self.own.columns, self.order
+    def product(self, e: Jet, z: Jet, which: _Entries | None = None) -> Jet:
+        """Return e^{A dt}·z with derivatives, in the rows of the entries: z (states, batch, n)."""
+        which = which or self.own.entries
+        columns, order, size = which.columns, self.order, self.own.size
         zc = z[0][columns]
-        value = self._sum(e[0] * zc)
+        value = which.sums(e[0] * zc, size)
         first = second = None
         if order >= 1:
             zf = None if z[1] is None else z[1][:, columns]
             parts = [e[1] * zc if e[1] is not None else None, e[0] * zf if zf is not None else None]
-            first = self._total(parts)
+            first = _total(parts)
+            first = None if first is None else which.sums(first, size)
             if order >= 2:
                 zs = None if z[2] is None else z[2][:, :, columns]
                 mixed = cross(e[1], zf, self.own.n_random) if e[1] is not None and zf is not None else None
                 parts = [e[2] * zc if e[2] is not None else None, mixed, e[0] * zs if zs is not None else None]
-                second = self._total(parts)
+                second = _total(parts)
+                second = None if second is None else which.sums(second, size)
         return value, first, second
-
-    def _total(self, parts: list[Array | None]) -> Array | None:
-        present = [p for p in parts if p is not None]
-        if not present:
-            return None
-        total = present[0]
-        for p in present[1:]:
-            total = total + p
-        return self._sum(total)
-
-    def _sum(self, terms: Array) -> Array:
-        """Add the entries of each row, (..., entries, batch, n) → (..., states, batch, n)."""
-        sums = np.add.reduceat(terms, self.starts, axis=-3)
-        if len(self.filled) == self.own.size:
-            return sums
-        out = np.zeros((*terms.shape[:-3], self.own.size, *terms.shape[-2:]))
-        out[..., self.filled, :, :] = sums
-        return out
 
     def propagate(self, z: Jet, dt: Jet, block: Ints, states: tuple[int, ...]) -> dict[int, Jet]:
         """Return some states a time `dt` later."""
         if dt[0].any() or dt[1] is not None:
-            z = self.product(self.entries(dt, block), z)
+            reading = self.own.reading
+            z = self.product(self.entries(dt, block, reading), z, reading)
         return {k: (z[0][k], *(None if p is None else p[..., k, :, :] for p in z[1:])) for k in states}  # type: ignore[misc]
 
     # ------------------------------------------------------------------ history
@@ -447,14 +456,15 @@ class _SteadyStates:
     def _dense(self, e: Jet) -> Jet:
         """Return entries (entries, batch, n) as matrices (..., batch, n, states, states)."""
         own = self.run.own
-        inside = np.flatnonzero((own.rows < self.n) & (own.columns < self.n))
+        rows, columns = own.entries.rows, own.entries.columns
+        inside = np.flatnonzero((rows < self.n) & (columns < self.n))
         parts: list[Array | None] = []
         for p in e:
             if p is None:
                 parts.append(None)
                 continue
             out = np.zeros((*p.shape[:-3], *p.shape[-2:], self.n, self.n))
-            out[..., own.rows[inside], own.columns[inside]] = np.moveaxis(p[..., inside, :, :], -3, -1)
+            out[..., rows[inside], columns[inside]] = np.moveaxis(p[..., inside, :, :], -3, -1)
             parts.append(out)
         return parts[0], parts[1], parts[2]  # type: ignore[return-value]
 
@@ -513,6 +523,11 @@ class _SteadyStates:
                 shape = (a if a is not None else b).shape  # type: ignore[union-attr]
                 parts.append(np.where(where, np.zeros(shape) if b is None else b, np.zeros(shape) if a is None else a))
         return parts[0], parts[1], parts[2]  # type: ignore[return-value]
+
+
+def _total(parts: list[Array | None]) -> Array | None:
+    present = [p for p in parts if p is not None]
+    return reduce(np.add, present) if present else None
 
 
 def _inverse(matrix: Array) -> Array:
