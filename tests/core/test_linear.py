@@ -131,6 +131,12 @@ def histories(draw: Any, routed: bool) -> list[dict[str, Any]]:
 
 
 def bound(m: nw.Model, subjects: list[list[dict[str, Any]]]) -> nw.Problem:
+    # Doses after everything: one bolus alone would be taken as a closed form.
+    late = record(0.0, EVID=1, AMT=1.0)
+    subjects = [
+        [*rows, *(late | {"TIME": rows[-1]["TIME"] + h, "WT": rows[-1]["WT"]} for h in (100.0, 101.0))]
+        for rows in subjects
+    ]
     frame = pd.DataFrame([{"ID": k + 1, **row} for k, rows in enumerate(subjects) for row in rows])
     frame["DV"] = np.where(frame["EVID"] == 0, 1.0, np.nan)
     problem = m.problem(nw.Data.from_frame(frame))

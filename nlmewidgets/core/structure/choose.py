@@ -11,6 +11,7 @@ from nlmewidgets.core.structure.closed_form import ClosedForm, PerOutput
 from nlmewidgets.core.structure.increments import Increments
 from nlmewidgets.core.structure.linear import Linear
 from nlmewidgets.core.structure.ode import Ode
+from nlmewidgets.core.structure.superposed import closed_outputs
 
 __all__ = ["bind_structure"]
 
@@ -23,7 +24,11 @@ def bind_structure(binding: Binding) -> Callable[[Array, int], Jet]:
 
 
 def _structure(binding: Binding) -> Callable[[Array, int], Jet]:
-    if binding.model.system is None:
-        parts = [(rows, ClosedForm.bind(binding, expression, rows)) for expression, rows in binding.outputs]
-        return PerOutput.of(parts, binding.data.n_obs)
-    return Linear.bind(binding) or Ode.bind(binding)
+    closed = binding.outputs
+    if binding.model.system is not None:
+        expressions = closed_outputs(binding)
+        if expressions is None:
+            return Linear.bind(binding) or Ode.bind(binding)
+        closed = tuple((e, rows) for e, (_, rows) in zip(expressions, closed, strict=True))
+    parts = [(rows, ClosedForm.bind(binding, expression, rows)) for expression, rows in closed]
+    return PerOutput.of(parts, binding.data.n_obs)

@@ -20,7 +20,7 @@ from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.structure.program import TapeProgram, program_of
 from nlmewidgets.core.system import Route, System
 
-__all__ = ["Doses", "Routed", "Routes", "read_doses"]
+__all__ = ["Doses", "Routed", "Routes", "read_doses", "states_of"]
 
 
 class Doses(NamedTuple):
@@ -65,7 +65,7 @@ def read_doses(data: Data, system: System, block_of_record: Ints, epoch: Ints, l
     time = records["TIME"].to_numpy(dtype=float)
     rows = np.flatnonzero(data.dosed)
     copies = 1 + np.maximum(records["ADDL"].to_numpy(dtype=float)[rows].astype(np.intp), 0)
-    state = np.repeat(_states_of(data, system, rows), copies)
+    state = np.repeat(states_of(data, system, rows), copies)
     row = np.repeat(rows, copies)
     k = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
     ii = records["II"].to_numpy(dtype=float)[row]
@@ -95,7 +95,7 @@ def read_doses(data: Data, system: System, block_of_record: Ints, epoch: Ints, l
     )
 
 
-def _states_of(data: Data, system: System, rows: Ints) -> Ints:
+def states_of(data: Data, system: System, rows: Ints) -> Ints:
     """Return the state each dose goes into: CMT by number, by name, or the first."""
     names = [s.name for s in system.states]
     codes = data.records["CMT"].to_numpy()[rows]
