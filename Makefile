@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab test check browser benchmark screenshots clean help
+.PHONY: lab test check browser benchmark contact-sheet screenshots clean help
 
 help:
 	@echo "make lab         environment, then JupyterLab on the theophylline notebook"
 	@echo "make test        environment, a browser if one can be had, then all checks and tests"
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make benchmark   timings as ratios to one evaluation of the data"
+	@echo "make contact-sheet docs/library.html: every structure of the library"
 	@echo "make screenshots pictures of the environment for the README"
 
 # The stamp is renewed when the dependencies change.
@@ -33,10 +34,8 @@ browser:
 	@sh .ci/browser.sh
 
 test: $(VENV)/.test browser check
-	@echo "-- tests, on every processor"
-	@$(BIN)/python -m pytest -q -n auto --dist worksteal --ignore=tests/browser
-	@echo "-- tests in the browser"
-	@$(BIN)/python -m pytest -q tests/browser
+	@echo "-- tests"
+	@$(BIN)/python -m pytest -q
 
 check: $(VENV)/.test
 	@echo "-- ruff, mypy, import-linter"
@@ -52,6 +51,9 @@ benchmark: $(VENV)/.test browser
 screenshots: $(VENV)/.test browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k readable
 	@cd docs/images && rm -f state-*.png look-covariates-*.png look-summary-*.png look-profiles-dark.png look-nca-light.png code-light.png convergence-dark.png covariates-dark.png individuals-dark.png population-dark.png shrinkage-dark.png && ls
+
+contact-sheet: $(VENV)/.test
+	@$(BIN)/python -m nlmewidgets.library docs/library.html
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache test-artifacts

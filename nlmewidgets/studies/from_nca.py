@@ -8,6 +8,7 @@ from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.diagnostics.nca import nca
+from nlmewidgets.library.structure import structure_of
 
 __all__ = ["meaning_of", "nca_values"]
 
@@ -22,7 +23,7 @@ def nca_values(model: Model, data: Data) -> dict[str, float]:
     of a second compartment Q = CL/2 and V2 = V, of a third Q3 = CL/10 and V3 = 3·V: orders of magnitude, to be refined.
     """
     names = {p.name for p in model.space.theta if not p.fixed}
-    if not data.dosed.any() or not names & set(_NAMES):
+    if not data.dosed.any():
         return {}
     try:
         table = nca(data)
@@ -50,7 +51,12 @@ def nca_values(model: Model, data: Data) -> dict[str, float]:
         "V3": 3.0 * volume,
         "tlag": 0.1 * tmax,
     }
-    return {name: numbers[_NAMES[name]] for name in names if name in _NAMES and numbers[_NAMES[name]] > 0}
+    found = {name: numbers[_NAMES[name]] for name in names if name in _NAMES and numbers[_NAMES[name]] > 0}
+    entry = structure_of(model)
+    if entry is not None:  # the library knows more about its own
+        medians = table.select_dtypes("number").median().to_dict()
+        found = {k: v for k, v in entry.starting_values(medians).items() if k in names} | found
+    return found
 
 
 _NAMES = (

@@ -165,9 +165,11 @@ def test_repr_marks_fixed_parameters_and_unfinished_fits(held, oral_model, theop
     line = next(row for row in repr(held).splitlines() if row.startswith("ka "))
     assert line.endswith("fixed")
     stopped = oral_model().fit(theophylline, time_limit=0.0)
-    assert repr(stopped).startswith("One compartment, oral by FOCEI: stopped early\nStopped at the time limit")
+    assert repr(stopped).startswith(
+        "One compartment, first-order absorption by FOCEI: stopped early\nStopped at the time limit"
+    )
     limited = oral_model().fit(theophylline, max_iterations=1)
-    assert repr(limited).startswith("One compartment, oral by FOCEI: not converged\n")
+    assert repr(limited).startswith("One compartment, first-order absorption by FOCEI: not converged\n")
 
 
 def test_a_simulating_method_shows_its_seed(oral_model, theophylline):

@@ -192,7 +192,7 @@ def test_the_file_is_readable_and_says_what_wrote_it(tmp_path, oral_model, theop
     assert {"python", "nlmewidgets", "numpy", "sympy"} <= set(document["written_by"])
     assert set(document["estimates"]) == set(oral_model().names)
     assert document["model"]["parameters"][1]["name"] == "CL"
-    assert "ExpMix" in document["model"]["outputs"][0]["prediction"]
+    assert document["model"]["outputs"][0]["prediction"] == "state('central')/V"
 
 
 def test_saving_overwrites_and_takes_text_paths(tmp_path, oral_model, theophylline):

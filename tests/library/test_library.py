@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import fields
 from typing import Any
@@ -11,26 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import sympy as sp
-from scipy.special import ndtri
 
 import nlmewidgets as nw
 from nlmewidgets.core.distributions import DISTRIBUTIONS, Distribution
 from nlmewidgets.fit.store import model_from_dict, model_to_dict
-from nlmewidgets.library import RESIDUALS, STRUCTURES
+from nlmewidgets.library import RESIDUALS
 from nlmewidgets.library.residual import Residual
-
-COMMON = {"residual", "correlation", "name"}
-
-
-def arguments(structure: str) -> list[str]:
-    """Return the names of the individual parameters of a structure."""
-    return [name for name in inspect.signature(STRUCTURES[structure]).parameters if name not in COMMON]
 
 
 def build(structure: str, residual: Any = None, **changes: Any) -> nw.Model:
     """Return a structure with plain values: 1.1, 1.2, … so that no two are equal."""
-    values = {name: nw.LogNormal(1.1 + 0.1 * k, sd=0.2) for k, name in enumerate(arguments(structure))}
-    return STRUCTURES[structure](residual=residual or nw.Additive(0.3), **(values | changes))
+    entry = nw.library.describe(structure)
+    values = {a.name: nw.LogNormal(1.1 + 0.1 * k, sd=0.2) for k, a in enumerate(entry.arguments)}
+    return entry.function(residual=residual or nw.Additive(0.3), **(values | changes))
 
 
 def design(dosed: bool = True) -> nw.Data:
@@ -50,81 +42,6 @@ def simulated(model: nw.Model) -> nw.Data:
 
 
 # --------------------------------------------------------------------------- structures
-
-
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_a_structure_is_public_and_named_as_it_is_registered(structure):
-    assert getattr(nw.library, structure) is STRUCTURES[structure]
-    assert STRUCTURES[structure].__name__ == structure
-
-
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_a_structure_takes_its_parameters_by_keyword_and_documents_each(structure):
-    signature = inspect.signature(STRUCTURES[structure])
-    assert all(p.kind is p.KEYWORD_ONLY for p in signature.parameters.values())
-    assert set(signature.parameters) >= COMMON
-    for name in arguments(structure):
-        assert f"{name} : distribution or expression" in STRUCTURES[structure].__doc__
-
-
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_the_parameters_of_a_structure_are_its_keywords_in_order(structure):
-    model = build(structure)
-    assert [s.name for s in model.parameters] == arguments(structure)
-    assert list(model.values.theta) == pytest.approx([1.1 + 0.1 * k for k in range(len(arguments(structure)))])
-
-
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_a_structure_predicts_finite_numbers_that_every_parameter_moves(structure):
-    model = build(structure)
-    pred = model.predict(design())["PRED"].to_numpy()
-    assert np.isfinite(pred).all()
-    for name in arguments(structure):
-        moved = model.with_values({name: 2.5}).predict(design())["PRED"].to_numpy()
-        assert not np.allclose(moved, pred), name
-
-
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_the_derivatives_of_a_structure_are_those_of_its_predictions(structure):
-    model = build(structure)
-    problem = model.problem(design())
-    slots = problem.slots(problem.typical(model.values.theta).slots, np.zeros((problem.n_eta, 3)))
-    _, first, _ = problem.structure(slots, 1)
-    for k in range(len(slots)):
-        step = np.zeros_like(slots)
-        step[k] = 1e-6
-        difference = (problem.predict(slots + step) - problem.predict(slots - step)) / 2e-6
-        np.testing.assert_allclose(first[k], difference, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_a_structure_is_fitted_to_its_own_data(structure):
-    model = build(structure)
-    data = simulated(model)
-    fit = model.fit(data, "fo", max_iterations=50)
-    assert fit.ofv <= model.ofv(data, "fo") + 1e-9
-    assert fit.status in ("converged", "limit")
-
-
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_a_structure_takes_a_correlation_and_a_name(structure):
-    first, second = arguments(structure)[:2]
-    model = build(structure, correlation={(first, second): 0.3}, name="My own")
-    assert (model.name, len(model.space.correlations)) == ("My own", 1)
-    assert build(structure).name
-
-
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_a_structure_can_be_shown_saved_and_exported(structure):
-    model = build(structure)
-    again = model_from_dict(model_to_dict(model))
-    assert again.prediction == model.prediction
-    namespace: dict[str, Any] = {"sp": sp, "nw": nw}
-    exec(model.to_code(), namespace)
-    np.testing.assert_allclose(
-        namespace["model"].predict(design())["PRED"], model.predict(design())["PRED"], rtol=1e-12
-    )
-    assert r"\begin{aligned}" in model.equations(derivatives=True)
 
 
 def test_oral_absorption_is_the_textbook_solution_and_its_limit_where_the_rates_meet():
@@ -261,7 +178,7 @@ def test_residual_models_by_hand_at_a_prediction_of_4(residual, expected):
 
 
 def distribution(kind: str, **changes: Any) -> Distribution:
-    bounds = {"lower": 0.0, "upper": 9.0} if kind in ("logitnormal", "probitnormal") else {}
+    bounds = {"lower": 0.0, "upper": 9.0} if kind == "logitnormal" else {}
     return DISTRIBUTIONS[kind](**({"typical": 1.2, "sd": 0.2} | bounds | changes))
 
 
@@ -285,11 +202,8 @@ def test_individual_values_have_the_sd_of_their_distribution_on_its_own_scale(ki
     model = nw.Model("V", {"V": distribution(kind)}, residual=nw.Additive(0.01))
     drawn = model.simulate(plan, seed=1)["IPRED"].to_numpy()
     d, x = distribution(kind), sp.Symbol("x")
-    link = sp.lambdify(x, d.link(x), [{"ndtri": ndtri}, "numpy"])
-    # 4,000 draws: the median's standard error is 1.25·0.2/√4000 = 0.4 % (logit and probit: less than four times that).
-    assert np.median(drawn) == pytest.approx(1.2, rel=0.05)
-    if d.shapes:
-        return  # its own tests know the shape of its tails
+    link = sp.lambdify(x, d.link(x), "numpy")
+    assert np.median(drawn) == pytest.approx(1.2, rel=0.02)
     assert np.std(link(drawn)) == pytest.approx(0.2, rel=0.05)
 
 
@@ -310,6 +224,5 @@ def test_the_equation_of_a_distribution_has_its_parts_and_no_others(kind):
     full = distribution(kind).latex("X", r"\theta", " + e", r"\eta")
     assert full.count("&=") == 1
     assert r"\theta" in full
-    assert " + e + " in full
-    assert r"\eta" in full
+    assert full.endswith(r" + e + \eta")
     assert distribution(kind).latex("X", r"\theta", "", "").endswith(r"\theta")
