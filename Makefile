@@ -34,8 +34,10 @@ browser:
 	@sh .ci/browser.sh
 
 test: $(VENV)/.test browser check
-	@echo "-- tests"
-	@$(BIN)/python -m pytest -q
+	@echo "-- tests, on every processor"
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal --ignore=tests/browser
+	@echo "-- tests in the browser"
+	@$(BIN)/python -m pytest -q tests/browser
 
 check: $(VENV)/.test
 	@echo "-- ruff, mypy, import-linter"

@@ -323,7 +323,8 @@ class StudentLogNormal(Distribution):
     def latex(self, name: str, theta: str, effect: str, eta: str) -> str:
         """Return the equation with the t quantile of η."""
         scale, nu = (rf"\theta_{{\mathrm{{{word}}}_{{{name}}}}}" for word in ("scale", "df"))
-        return rf"\log {name} &= \log {theta}{effect} + {scale}\, t_{{{nu}}}\left({eta}\right)"
+        random = rf" + {scale}\, t_{{{nu}}}\left({eta}\right)" if eta else ""
+        return rf"\log {name} &= \log {theta}{effect}{random}"
 
 
 DISTRIBUTIONS: Mapping[str, type[Distribution]] = {
