@@ -47,8 +47,7 @@ check: $(VENV)/.test
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 benchmark: $(VENV)/.test browser
-	@$(BIN)/python benchmarks/theophylline.py
-	@$(BIN)/python benchmarks/latency.py
+	@for file in theophylline linear odes records latency; do echo "-- $$file"; $(BIN)/python benchmarks/$$file.py || exit 1; done
 
 screenshots: $(VENV)/.test browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k readable
