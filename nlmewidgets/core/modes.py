@@ -156,6 +156,8 @@ def find_modes(
     def evaluate(eta: Array) -> _Joint:
         return _joint(problem, typical, precision, sigma, eta, gradient)
 
+    # A step is not refused for what the prediction itself is uncertain by.
+    noise = max(1e-14, getattr(problem.structure, "precision", 0.0))
     eta = np.zeros((q, n)) if start is None else np.array(start)
     state = evaluate(eta)
     if start is not None and not np.isfinite(state.value).all():
@@ -174,7 +176,7 @@ def find_modes(
         trial = eta + np.where(active, scale, 0.0) * step
         new = evaluate(trial)
         target = state.value - 1e-4 * 2.0 * scale * decrement
-        rounding = 1e-14 * state.size
+        rounding = noise * state.size
         accept = ~active | ((new.value <= target + rounding) & np.isfinite(new.gradient).all(axis=0))
         if accept.all():
             eta, state, whole = trial, new, True

@@ -40,9 +40,10 @@ class Look:
     message: str = ""
 
 
-def look(problem: Problem, values: Values, method: str = "focei") -> Look:
-    """Evaluate the objective that belongs to a method, from etas of zero so that it can be reproduced.
+def look(problem: Problem, values: Values, method: str = "focei", start: Array | None = None) -> Look:
+    """Evaluate the objective that belongs to a method.
 
+    Without `start` the etas are sought from zero, so that the same values always give the same digits.
     SAEM maximises the likelihood itself, which is too dear for a slider; Laplace stands for it.
     """
     chosen = METHODS[method]()
@@ -50,7 +51,7 @@ def look(problem: Problem, values: Values, method: str = "focei") -> Look:
     if approximation.refusal(problem) is not None:
         approximation = METHODS["laplace"]()
     assert isinstance(approximation, Approximation)
-    result = approximation.evaluate(problem, values)
+    result = approximation.evaluate(problem, values, start)
     eta = np.where(np.isfinite(result.eta), result.eta, 0.0)
     bad = np.flatnonzero(~np.isfinite(result.per_subject))
     message = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -130,7 +131,11 @@ class State(Selection):
         self.set_trait("dvid", self.dvids[0])
         self.lock = threading.RLock()
         self._latest = Latest(self._look, self._looked)
-        self._cost = 0.0
+        # An integrated system is looked at beside the sliders from the first look on.
+        self._cost = math.inf if getattr(self.problem.structure, "precision", 0.0) else 0.0
+        self._eta: Any = None
+        nothing = np.zeros((self.problem.n_eta, self.problem.n_subjects))
+        self.point = Point(self.problem, model.values, nothing, "the slider values")  # until the first look
         self.objective_by = ""
         space = model.space
         self.set_trait("fixed", tuple(name for name in space.names if space.is_fixed(name)))
@@ -194,10 +199,13 @@ class State(Selection):
         self._cost = time.perf_counter() - began
 
     def _look(self, values: Values) -> Look:
-        return look(self.problem, values, self.method)
+        # Where a look is dear (differential equations) the etas of the last one are a start worth having.
+        start = self._eta if self._cost > _SLOW else None
+        return look(self.problem, values, self.method, start)
 
     def _looked(self, seen: Look) -> None:
         with self.lock:
+            self._eta = seen.eta
             other = self.objective_by not in ("", seen.by)
             self.objective_by = seen.by
             self.point = Point(self.problem, seen.values, seen.eta, "the slider values")

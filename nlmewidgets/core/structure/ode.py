@@ -58,6 +58,11 @@ class Ode:
 
     memoryless: ClassVar[bool] = False
 
+    @property
+    def precision(self) -> float:
+        """Relative error of predictions: what one step of the integration may be wrong by."""
+        return self.tolerance.rtol
+
     @classmethod
     def bind(cls, binding: Binding) -> Ode:
         """Return the numerical solution of a model's system."""
