@@ -21,14 +21,22 @@ from nlmewidgets.core.arrays import Array
 
 __all__ = ["expsimplex", "multi_indices"]
 
-_CLOSE = 1.0
-"""Spread of the nodes below which the integral is taken by cubature, and above which by recurrence."""
-
-_CLOSE_PAIR = 4.0
-"""The same for two nodes, where more points cost little."""
-
 _POINTS = {3: 7, 4: 7, 5: 6}
-"""Gauss points per dimension by number of nodes: 2·points − 1 is the degree integrated exactly."""
+"""Gauss points per dimension by number of nodes, up to order 3: 2·points − 1 is the degree integrated exactly."""
+
+
+def _close(nodes: int, order: int) -> float:
+    """Return the spread of the nodes below which the integral is taken by cubature, above which by recurrence.
+
+    The recurrence magnifies rounding by about (nodes + k)/spread at each order k: high orders need it later.
+    """
+    return 4.0 if nodes == 2 else max(1.0, 0.5 * order)
+
+
+def _points(nodes: int, order: int) -> int:
+    """Return the Gauss points per dimension for integrands of s^order and an exponential over a close spread."""
+    return 13 + order // 2 if nodes == 2 else _POINTS[nodes] + (order if order > 3 else 0)
+
 
 Index = tuple[int, ...]
 
@@ -44,7 +52,7 @@ def multi_indices(nodes: int, order: int) -> tuple[Index, ...]:
 @lru_cache(maxsize=64)
 def _cubature(nodes: int, order: int) -> tuple[Array, Array]:
     """Return points (points, nodes) of the simplex and weights (indices, points) of every multi-index."""
-    x, w = np.polynomial.legendre.leggauss(_POINTS[nodes])
+    x, w = np.polynomial.legendre.leggauss(_points(nodes, order))
     x, w = 0.5 * (x + 1.0), 0.5 * w
     points, weights = np.ones((1, 0)), np.ones(1)
     left = np.ones(1)  # what remains of the unit
@@ -130,7 +138,7 @@ class _Sorted:
         if len(face) == 1:
             return {(k,): self.decay[face[0]] / factorial(k) for k in range(order + 1)}
         spread = self.a[face[-1]] - self.a[face[0]]
-        close = np.flatnonzero(spread < (_CLOSE_PAIR if len(face) == 2 else _CLOSE))
+        close = np.flatnonzero(spread < _close(len(face), order))
         out: dict[Index, Array] = {}
         without_high = self.all(face[:-1], order)
         without_low = self.all(face[1:], order)
@@ -160,7 +168,7 @@ class _Sorted:
 
 @lru_cache(maxsize=64)
 def _segment(order: int) -> tuple[Array, Array]:
-    x, w = np.polynomial.legendre.leggauss(13 + order // 2)
+    x, w = np.polynomial.legendre.leggauss(_points(2, order))
     x, w = 0.5 * (x + 1.0), 0.5 * w
     points = np.column_stack([x, 1.0 - x])
     return points, np.stack([w * np.prod(points ** np.array(m), axis=1) for m in multi_indices(2, order)])

@@ -42,6 +42,15 @@ def test_every_index_is_accurate_whatever_the_gap(nodes: int, order: int, gap: f
             assert abs(value[0] / exact(list(a), m) - 1) < 5e-12, m
 
 
+@pytest.mark.parametrize("spread", [0.3, 0.9, 4.4, 4.6, 30.0])
+def test_high_orders_of_chains_of_equal_rates_are_accurate_too(spread: float) -> None:
+    a = np.array([0.1, 0.1 + 0.6 * spread, 0.1 + spread])
+    found = expsimplex([np.array([x]) for x in a], 9)
+    for m in ((7, 0, 0), (7, 1, 1), (5, 2, 2), (8, 0, 1), (0, 9, 0)):
+        # Nine levels of the recurrence at spread 4.5: 12!/3!/4.5⁹ = 100 roundings, twice over for its faces.
+        assert abs(found[multi_indices(3, 9).index(m)][0] / exact(list(a), m) - 1) < 1e-12, m
+
+
 RATES = ka, k10, k12, k21, k13, k31, km = sp.symbols("ka k10 k12 k21 k13 k31 km", positive=True)
 DT = sp.Symbol("dt", real=True)
 SYSTEMS = {
