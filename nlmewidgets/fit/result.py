@@ -55,6 +55,8 @@ class Fit:
         Why it stopped, in a sentence.
     excluded : dict
         Subjects left out, with the reason.
+    arrays : dict
+        What else the method left behind, by name; see the method.
     """
 
     start: Model
@@ -71,6 +73,7 @@ class Fit:
     seed: int | None
     elapsed: float = 0.0
     excluded: Mapping[Any, str] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -107,6 +110,7 @@ class Fit:
             seed=seed,
             elapsed=elapsed,
             excluded=dict(excluded),
+            arrays=dict(last.arrays),
         )
         new.__dict__["problem"] = problem
         return new

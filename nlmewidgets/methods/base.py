@@ -44,6 +44,8 @@ class Iteration:
         Estimated share of the work done, 0 to 1.
     details : mapping
         Numbers of the method's own (gradient size, step, γ_k, acceptance, …).
+    arrays : mapping
+        What else the method leaves behind at its end (conditional moments, posterior draws, …), by name.
     """
 
     k: int
@@ -57,12 +59,12 @@ class Iteration:
     message: str = ""
     progress: float = 0.0
     details: Mapping[str, float] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        eta = np.array(self.eta, dtype=float)
-        eta.setflags(write=False)
-        object.__setattr__(self, "eta", eta)
+        object.__setattr__(self, "eta", _own(self.eta))
         object.__setattr__(self, "details", {k: float(v) for k, v in self.details.items()})
+        object.__setattr__(self, "arrays", {k: _own(v) for k, v in self.arrays.items()})
 
     @property
     def theta(self) -> pd.Series:
@@ -85,6 +87,13 @@ class Iteration:
         return self.space.to_dict(self.values)
 
 
+def _own(values: Array) -> Array:
+    """Return a read-only copy."""
+    out = np.array(values, dtype=float)
+    out.setflags(write=False)
+    return out
+
+
 @dataclass(frozen=True)
 class Method:
     """An estimation method: its options are the fields, `steps` is the algorithm."""
@@ -102,6 +111,10 @@ class Method:
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield the starting point and every iteration; the last one's status is not 'running'."""
         raise NotImplementedError
+
+    def resume(self, problem: Problem, last: Iteration, rng: np.random.Generator) -> Iterator[Iteration]:
+        """Yield iterations that go on from the last of an earlier fit: from its values, where nothing else is kept."""
+        return self.steps(problem, last.values, rng)
 
     def finish(self, problem: Problem, last: Iteration) -> Iteration:
         """Return the iteration with objective and etas brought up to date, for a fit that ends here."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +54,9 @@ def same(loaded: nw.Fit, fit: nw.Fit) -> None:
         pd.testing.assert_frame_equal(getattr(loaded, name), getattr(fit, name), rtol=1e-12)
     pd.testing.assert_frame_equal(loaded.table(), fit.table(), rtol=1e-11)
     pd.testing.assert_frame_equal(loaded.data.records, fit.data.records)
+    assert list(loaded.arrays) == list(fit.arrays)
+    for name, values in fit.arrays.items():
+        np.testing.assert_array_equal(loaded.arrays[name], values, name)
     assert loaded.data.fingerprint == fit.data.fingerprint
     assert (loaded.data.covariates, loaded.data.notes) == (fit.data.covariates, fit.data.notes)
     assert dict(loaded.data.units) == dict(fit.data.units)
@@ -84,6 +86,17 @@ def test_a_loaded_fit_goes_on(tmp_path, oral_model, theophylline):
     loaded = round_trip(fit, tmp_path / "fit.json")
     assert loaded.model.fit(loaded.data).ofv == pytest.approx(fit.model.fit(fit.data).ofv, abs=1e-9)
     assert loaded.model.ofv(loaded.data) == pytest.approx(fit.model.ofv(fit.data), rel=1e-12)
+
+
+def test_arrays_of_a_method_are_kept_to_the_last_bit(tmp_path, oral_model, theophylline):
+    rng = np.random.default_rng(3)
+    arrays = {
+        "few": np.array([[1.0, np.nan], [np.pi, -0.0]]),
+        "many": rng.normal(size=(5, 300)),
+        "none": np.zeros((0, 3)),
+    }
+    fit = replace(quick(oral_model(), theophylline), arrays=arrays)
+    same(round_trip(fit, tmp_path / "fit.json"), fit)
 
 
 def decay(**parts: Any) -> nw.Model:
