@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from nlmewidgets.core.model import Model
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.verbs import VERBS
+from nlmewidgets.fit import display
 from nlmewidgets.methods import Iteration, Method
 
 if TYPE_CHECKING:
@@ -274,75 +274,16 @@ class Fit:
         space = self.start.space
         table = space.table()[["kind", "value", "fixed"]].rename(columns={"value": "initial"})
         table["estimate"], table["se"], table["rse_%"] = self.estimates, self.se, self.rse
-        table["shrinkage_%"] = self._shrinkage_by_parameter()
+        table["shrinkage_%"] = display.shrinkage_by_parameter(self)
         return table[["kind", "initial", "estimate", "se", "rse_%", "shrinkage_%", "fixed"]]
-
-    def _shrinkage_by_parameter(self) -> pd.Series:
-        space = self.start.space
-        names = dict(zip(space.eta, space.omega_names, strict=True))
-        shrinkage = 100.0 * self.shrinkage.drop("epsilon")
-        return shrinkage.rename(index=names).reindex(list(space.names))
 
     # ------------------------------------------------------------------- display
 
-    def _headline(self) -> str:
-        title = self.start.name or "Model"
-        end = {"converged": "converged", "stopped": "stopped early", "limit": "not converged"}.get(
-            self.status, self.status
-        )
-        return f"{title} by {self.method.upper()}: {end}"
-
-    def _criteria(self) -> list[tuple[str, str]]:
-        rows = [
-            (f"OFV ({self.ofv_by})", f"{self.ofv:.4f}"),
-            ("−2 log L", f"{-2 * self.loglik:.4f}"),
-            *([("−2 log prior", f"{self.prior:.4f}")] if self.start.priors else []),
-            ("AIC", f"{self.aic:.2f}"),
-            ("BIC (ln subjects)", f"{self.bic:.2f}"),
-            ("subjects / observations", f"{self.n_subjects} / {self.n_obs}"),
-            ("iterations, time", f"{len(self.iterations) - 1}, {self.elapsed:.2f} s"),
-        ]
-        if self.options.get("explore") is not None:
-            rows.append(("seed", str(self.seed)))
-        return rows
-
-    def _estimate_table(self) -> pd.DataFrame:
-        space = self.start.space
-        table = space.table()[["kind", "value", "fixed"]].rename(columns={"value": "initial"})
-        table.insert(2, "estimate", self.estimates)
-        table.insert(3, "shrinkage %", self._shrinkage_by_parameter())
-        return table
-
     def __repr__(self) -> str:
-        lines = [self._headline(), self.message, ""]
-        lines += [f"  {name:<26}{value:>14}" for name, value in self._criteria()]
-        table = self._estimate_table()
-        text = table.to_string(
-            float_format=lambda v: f"{v:.4g}", na_rep="", formatters={"fixed": lambda v: "fixed" if v else ""}
-        )
-        return "\n".join([*lines, "", text])
+        return display.text(self)
 
     def _repr_html_(self) -> str:
-        criteria = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(n)}</td>"
-            f"<td style='text-align:right'>{html.escape(v)}</td></tr>"
-            for n, v in self._criteria()
-        )
-        table = self._estimate_table()
-        body = "".join(
-            "<tr>"
-            f"<th style='text-align:left'>{html.escape(str(name))}</th><td style='text-align:left'>{row['kind']}</td>"
-            f"<td>{row['initial']:.4g}</td><td><b>{row['estimate']:.4g}</b></td>"
-            f"<td>{'' if pd.isna(row['shrinkage %']) else format(row['shrinkage %'], '.1f')}</td>"
-            f"<td>{'fixed' if row['fixed'] else ''}</td></tr>"
-            for name, row in table.iterrows()
-        )
-        return (
-            f"<div><b>{html.escape(self._headline())}</b><br><span>{html.escape(self.message)}</span>"
-            "<div style='display:flex;gap:2em;flex-wrap:wrap;align-items:flex-start'>"
-            "<table><thead><tr><th></th><th></th><th>initial</th><th>estimate</th><th>shrinkage %</th><th></th></tr>"
-            f"</thead><tbody>{body}</tbody></table><table><tbody>{criteria}</tbody></table></div></div>"
-        )
+        return display.html(self)
 
     # --------------------------------------------------------------------- store
 
