@@ -9,6 +9,7 @@ from nlmewidgets.diagnostics.look import distribution, spaghetti
 from nlmewidgets.diagnostics.nca import nca, nca_summary
 from nlmewidgets.diagnostics.residuals import residual_table
 from nlmewidgets.diagnostics.shrinkage import shrinkage
+from nlmewidgets.diagnostics.variance import variance_split
 
 __all__ = [
     "covariate_summary",
@@ -22,8 +23,10 @@ __all__ = [
     "shrinkage",
     "spaghetti",
     "typical_curve",
+    "variance_split",
 ]
 
 VERBS["nca"] = nca
 VERBS["residual_table"] = residual_table
 VERBS["shrinkage"] = shrinkage
+VERBS["variance"] = variance_split
