@@ -5,6 +5,7 @@ from __future__ import annotations
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.diagnostics.curves import individual_curves, population_band, typical_curve
 from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariates
+from nlmewidgets.diagnostics.integrand import Integrand, integrand
 from nlmewidgets.diagnostics.look import distribution, spaghetti
 from nlmewidgets.diagnostics.nca import nca, nca_summary
 from nlmewidgets.diagnostics.residuals import residual_table
@@ -12,10 +13,12 @@ from nlmewidgets.diagnostics.shrinkage import shrinkage
 from nlmewidgets.diagnostics.variance import variance_split
 
 __all__ = [
+    "Integrand",
     "covariate_summary",
     "distribution",
     "ebe_covariates",
     "individual_curves",
+    "integrand",
     "nca",
     "nca_summary",
     "population_band",
@@ -26,6 +29,7 @@ __all__ = [
     "variance_split",
 ]
 
+VERBS["integrand"] = integrand
 VERBS["nca"] = nca
 VERBS["residual_table"] = residual_table
 VERBS["shrinkage"] = shrinkage

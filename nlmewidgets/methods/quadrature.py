@@ -38,7 +38,7 @@ _CHUNK = 50_000
 
 
 @lru_cache(maxsize=32)
-def _grid(nodes: int, q: int) -> tuple[Array, Array]:
+def product_grid(nodes: int, q: int) -> tuple[Array, Array]:
     """Return the product grid (q, nodes^q) and log weights + |x|²/2 for N(0, I)."""
     x, w = np.polynomial.hermite_e.hermegauss(nodes)
     grids = np.meshgrid(*[x] * q, indexing="ij")
@@ -97,7 +97,7 @@ def evaluate_quadrature(problem: Problem, values: Values, nodes: int, start: Arr
         if by_occasion(problem):
             logs = _factorised(problem, values, nodes, typical, precision, modes.eta, half)
             return Evaluation(base - modes.value - 2.0 * logs, modes.eta)
-        x, log_weight = _grid(nodes, q)
+        x, log_weight = product_grid(nodes, q)
         # half = A A'  ⇒  C = A^{-T}:  C C' = half^{-1}
         factor = np.linalg.inv(_cholesky(half)).transpose(0, 2, 1)
         logs = np.empty((x.shape[1], n))
@@ -130,8 +130,8 @@ def _factorised(
     order = np.concatenate([np.arange(q, q + w * most), np.arange(q)])
     chol = _cholesky(half[:, order[:, None], order])
     own = np.linalg.inv(chol[:, -q:, -q:] if q else np.zeros((n, 0, 0))).transpose(0, 2, 1)
-    x, outer = _grid(nodes, q)
-    y, inner = _grid(nodes, w)
+    x, outer = product_grid(nodes, q)
+    y, inner = product_grid(nodes, w)
     occasion = occasions.number[problem.data.observed]
     out = np.empty((x.shape[1], n))
     size = max(1, _CHUNK // max(problem.n_obs * y.shape[1], 1))
