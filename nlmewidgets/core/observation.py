@@ -32,10 +32,12 @@ from nlmewidgets.core.tape import Level, Tape
 
 __all__ = [
     "COUNTS",
+    "First",
     "Group",
     "Observation",
     "ObservationProgram",
     "Second",
+    "Third",
     "Transform",
     "Variance",
     "draw",
@@ -208,6 +210,26 @@ class Second(NamedTuple):
     info_sigma: Any = None
 
 
+class Third(NamedTuple):
+    """L and its derivatives along f up to the third, and along sigma (None: structurally zero)."""
+
+    value: Any
+    f: Any
+    ff: Any
+    fff: Any
+    sigma: Any
+    f_sigma: Any
+    ff_sigma: Any
+
+
+class First(NamedTuple):
+    """L and its first derivatives (None: structurally zero)."""
+
+    value: Any
+    f: Any
+    sigma: Any
+
+
 class Variance(NamedTuple):
     """R and its derivatives (None: structurally zero)."""
 
@@ -232,7 +254,10 @@ class ObservationProgram:
         self._kernels: dict[str, Kernel] = {}
 
     def kernel(self, name: str) -> Kernel:
-        """Return the kernel 'value', 'newton', 'gradient', 'variance', 'sd', 'score', 'slope' (t') or 'draw'."""
+        """Return the kernel of a name.
+
+        They are 'value', 'newton', 'gradient', 'first', 'third', 'variance', 'sd', 'score', 'slope' (t') and 'draw'.
+        """
         if name not in self._kernels:
             self._kernels[name] = numpy_kernel(self.tape, self._packs(name))
         return self._kernels[name]
@@ -255,8 +280,14 @@ class ObservationProgram:
         value = tape.expression(own.minus2log)
         if name == "value":
             return [value]
-        information = tape.expression(own.information)
         first = tape.derivative(value, f_)
+        if name == "first":
+            return [value, first, tape.gradient(value, sigmas) or None]
+        if name == "third":
+            second = tape.derivative(first, f_)
+            slopes = [tape.gradient(x, sigmas) or None for x in (value, first, second)]
+            return [value, first, second, tape.derivative(second, f_), *slopes]
+        information = tape.expression(own.information)
         packs: list[Any] = [value, first, tape.derivative(first, f_), information]
         if name == "gradient":
             packs += [

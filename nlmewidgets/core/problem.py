@@ -18,7 +18,17 @@ from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError, ModelError
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.model import Model
-from nlmewidgets.core.observation import Group, Second, Variance, draw, invert, observation_program, observe
+from nlmewidgets.core.observation import (
+    First,
+    Group,
+    Second,
+    Third,
+    Variance,
+    draw,
+    invert,
+    observation_program,
+    observe,
+)
 from nlmewidgets.core.occasions import Occasions
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.printers import Kernel, numpy_kernel
@@ -277,6 +287,15 @@ class Problem:
     def newton_terms(self, f: Array, sigma: Array, *, gradient: bool = False) -> Second:
         """Return L and its derivatives at each observation."""
         terms = Second(*observe(self.groups, "gradient" if gradient else "newton", f, sigma))
+        return terms if terms.ff is not None else terms._replace(ff=0.0)
+
+    def first_terms(self, f: Array, sigma: Array) -> First:
+        """Return L and its first derivatives at each observation, f (..., obs)."""
+        return First(*observe(self.groups, "first", f, sigma))
+
+    def third_terms(self, f: Array, sigma: Array) -> Third:
+        """Return L and its derivatives up to the third at each observation."""
+        terms = Third(*observe(self.groups, "third", f, sigma))
         return terms if terms.ff is not None else terms._replace(ff=0.0)
 
     def variance(self, f: Array, sigma: Array) -> Variance:

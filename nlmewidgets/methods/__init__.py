@@ -5,7 +5,8 @@ from __future__ import annotations
 from nlmewidgets.methods.base import Iteration, Method
 from nlmewidgets.methods.fo import FO
 from nlmewidgets.methods.focei import FOCEI
-from nlmewidgets.methods.quadrature import AGQ, Laplace
+from nlmewidgets.methods.laplace import Laplace
+from nlmewidgets.methods.quadrature import AGQ
 from nlmewidgets.methods.saem import SAEM
 
 __all__ = ["METHODS", "Iteration", "Method"]

@@ -20,16 +20,17 @@ from typing import ClassVar
 import numpy as np
 
 from nlmewidgets.core.arrays import Array
-from nlmewidgets.core.modes import Modes, find_modes
+from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
-from nlmewidgets.core.problem import Problem, Typical
+from nlmewidgets.core.problem import Problem
 from nlmewidgets.methods.marginal import (
     Approximation,
     Evaluation,
-    Scores,
     assemble_scores,
     log_det,
+    mode_shift,
     precision_of,
+    through_mode,
 )
 
 __all__ = ["FOCEI", "evaluate_focei"]
@@ -66,58 +67,25 @@ def evaluate_focei(
         k = np.linalg.inv(h_matrix)
         weighted = np.einsum("abo,bo->ao", spread(k.transpose(1, 2, 0)), along)
         leverage = np.einsum("ao,ao->o", weighted, along)
-        # ∂ log|H| / ∂η, then v = A⁻¹ of it: d log|H| along a parameter ζ through the mode is −v'·l_ηζ.
+        # ∂ log|H| / ∂η
         turned = 2.0 * terms.info * weighted
         slope = np.einsum("bo,abo->ao", turned, problem.eta_columns(mixed))
         if terms.info_f is not None:
             slope = slope + terms.info_f * leverage * along
-        v = np.linalg.solve(modes.hessian, problem.subjects(slope).T[..., None])[..., 0].T
-        v_obs = spread(v)
-        v_along = np.einsum("ao,ao->o", v_obs, along)
-        on_first = terms.f - terms.ff * v_along
+        moved = through_mode(problem, precision, modes, terms, problem.subjects(slope))
+        on_first = terms.f + moved.first
         if terms.info_f is not None:
             on_first = on_first + terms.info_f * leverage
-        on_mixed = turned - terms.f * v_obs
-        on_sigma = None
-        if terms.sigma is not None:
-            on_sigma = terms.sigma
-            if terms.f_sigma is not None:
-                on_sigma = on_sigma - terms.f_sigma * v_along
-            if terms.info_sigma is not None:
-                on_sigma = on_sigma + terms.info_sigma * leverage
+        on_mixed = turned + moved.mixed
+        on_sigma = terms.sigma
+        for part in (moved.sigma, None if terms.info_sigma is None else terms.info_sigma * leverage):
+            if part is not None:
+                on_sigma = part if on_sigma is None else on_sigma + part
         pulled = (precision @ modes.eta).T
-        pulled_v = (precision @ v).T
-        cross = pulled_v[:, :, None] * pulled[:, None, :]
-        omega = (
-            precision
-            - precision @ k @ precision
-            - pulled[:, :, None] * pulled[:, None, :]
-            + cross
-            + cross.transpose(0, 2, 1)
-        )
+        omega = precision - precision @ k @ precision - pulled[:, :, None] * pulled[:, None, :] + moved.omega
         scores = assemble_scores(problem, typical, first, mixed, on_first, on_mixed, on_sigma, omega)
-        shift = mode_shift(problem, typical, precision, modes)
+        shift = mode_shift(problem, typical, precision, modes, terms)
     return Evaluation(per_subject, modes.eta, scores, shift)
-
-
-def mode_shift(problem: Problem, typical: Typical, precision: Array, modes: Modes) -> Scores:
-    r"""Return :math:`\partial\hat\eta/\partial\zeta = -l_{\eta\eta}^{-1} l_{\eta\zeta}`, etas first."""
-    terms, along = modes.terms, modes.along
-    slots = terms.ff * along[:, None] * modes.first + terms.f * modes.mixed
-    assert typical.jacobian is not None
-    theta = problem.block_subjects(np.einsum("asb,stb->atb", problem.blocks(slots), typical.jacobian))
-    q, n = along.shape[0], problem.n_subjects
-    sigma = np.zeros((q, len(problem.space.sigma), n))
-    if terms.f_sigma is not None:
-        sigma = problem.subjects(along[:, None] * terms.f_sigma)
-    pulled = precision @ modes.eta
-    outer = precision[:, None, :, None] * pulled.T[None, :, None, :]
-    omega = -(outer + outer.transpose(0, 1, 3, 2))
-    right = np.concatenate([theta, sigma, omega.reshape(q, n, q * q).transpose(0, 2, 1)], axis=1)
-    moved = -np.linalg.solve(modes.hessian, right.transpose(2, 0, 1)).transpose(1, 0, 2)
-    t, s = theta.shape[1], sigma.shape[1]
-    omega = problem.occasions.collapse(moved[..., t + s :].reshape(q, n, q, q))
-    return Scores(moved[..., :t], omega, moved[..., t : t + s])
 
 
 @dataclass(frozen=True)

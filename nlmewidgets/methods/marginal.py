@@ -9,18 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import MethodError
+from nlmewidgets.core.modes import Modes
+from nlmewidgets.core.observation import Second, Third
 from nlmewidgets.core.optimise import Point, Step, quasi_newton
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.methods.base import Iteration, Method
 
-__all__ = ["Approximation", "Evaluation", "Scores", "assemble_scores", "log_det", "precision_of"]
+__all__ = [
+    "Approximation",
+    "Evaluation",
+    "Moved",
+    "Scores",
+    "assemble_scores",
+    "log_det",
+    "mode_shift",
+    "precision_of",
+    "through_mode",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +105,7 @@ def assemble_scores(
     on_mixed: Array,
     on_sigma: Array | None,
     omega: Array,
+    more: Array | None = None,
 ) -> Scores:
     r"""Collect per-observation coefficients into per-subject scores.
 
@@ -110,8 +123,12 @@ def assemble_scores(
         Derivatives along sigma at each observation.
     omega : (subjects, etas, etas) float
         Along the covariance of a subject's random effects; the copies of each element are added up.
+    more : (slots, obs) float, optional
+        Derivatives along the slots that are no multiples of these.
     """
     along_slots = first * on_first
+    if more is not None:
+        along_slots = along_slots + more
     if len(mixed):
         along_slots = along_slots + np.einsum("ao,aso->so", on_mixed, mixed)
     per_block = problem.blocks(along_slots)
@@ -120,6 +137,59 @@ def assemble_scores(
     n = problem.n_subjects
     sigma = np.zeros((len(problem.space.sigma), n)) if on_sigma is None else problem.subjects(on_sigma)
     return Scores(per_theta.T, problem.occasions.collapse(omega), sigma.T)
+
+
+class Moved(NamedTuple):
+    """What a change of the modes adds to the coefficients of `assemble_scores`."""
+
+    first: Array
+    mixed: Array
+    sigma: Array | None
+    omega: Array
+
+
+def through_mode(problem: Problem, precision: Array, modes: Modes, terms: Second | Third, slope: Array) -> Moved:
+    r"""Return the derivative of an objective whose own along :math:`\hat\eta` is `slope`, through the mode.
+
+    By the implicit function theorem it is :math:`-v' l_{\eta\zeta}` along any parameter ζ, with
+    :math:`v = l_{\eta\eta}^{-1}` · slope.
+
+    Parameters
+    ----------
+    terms : Second or Third
+        Derivatives of L at the mode, those along sigma among them.
+    slope : (etas, subjects) float
+    """
+    v = np.linalg.solve(modes.hessian, slope.T[..., None])[..., 0].T
+    v_obs = problem.subjects.spread(v)
+    along = np.einsum("ao,ao->o", v_obs, modes.along)
+    cross = (precision @ v).T[:, :, None] * (precision @ modes.eta).T[:, None, :]
+    return Moved(
+        -terms.ff * along,
+        -terms.f * v_obs,
+        None if terms.f_sigma is None else -terms.f_sigma * along,
+        cross + cross.transpose(0, 2, 1),
+    )
+
+
+def mode_shift(problem: Problem, typical: Typical, precision: Array, modes: Modes, terms: Second | Third) -> Scores:
+    r"""Return :math:`\partial\hat\eta/\partial\zeta = -l_{\eta\eta}^{-1} l_{\eta\zeta}`, etas first."""
+    along = modes.along
+    slots = terms.ff * along[:, None] * modes.first + terms.f * modes.mixed
+    assert typical.jacobian is not None
+    theta = problem.block_subjects(np.einsum("asb,stb->atb", problem.blocks(slots), typical.jacobian))
+    q, n = along.shape[0], problem.n_subjects
+    sigma = np.zeros((q, len(problem.space.sigma), n))
+    if terms.f_sigma is not None:
+        sigma = problem.subjects(along[:, None] * terms.f_sigma)
+    pulled = precision @ modes.eta
+    outer = precision[:, None, :, None] * pulled.T[None, :, None, :]
+    omega = -(outer + outer.transpose(0, 1, 3, 2))
+    right = np.concatenate([theta, sigma, omega.reshape(q, n, q * q).transpose(0, 2, 1)], axis=1)
+    moved = -np.linalg.solve(modes.hessian, right.transpose(2, 0, 1)).transpose(1, 0, 2)
+    t, s = theta.shape[1], sigma.shape[1]
+    omega = problem.occasions.collapse(moved[..., t + s :].reshape(q, n, q, q))
+    return Scores(moved[..., :t], omega, moved[..., t : t + s])
 
 
 SUBJECTS_PER_PARAMETER = 2.5

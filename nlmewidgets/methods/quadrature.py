@@ -1,4 +1,4 @@
-r"""Adaptive Gauss–Hermite quadrature and the Laplace approximation, its one-node case.
+r"""Adaptive Gauss–Hermite quadrature; its one-node case is the Laplace approximation.
 
 Each subject's integral is taken on a product grid placed by the mode and the exact curvature there,
 :math:`\eta = \hat\eta + \sqrt2\, C z` with :math:`CC' = (\tfrac12\, \partial^2 l)^{-1}`:
@@ -27,14 +27,13 @@ from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.methods.laplace import CHUNK, evaluate_laplace
 from nlmewidgets.methods.marginal import Approximation, Evaluation, log_det, precision_of
 
-__all__ = ["AGQ", "Laplace", "affordable_nodes", "evaluate_quadrature", "nodes_within"]
+__all__ = ["AGQ", "affordable_nodes", "evaluate_quadrature", "nodes_within"]
 
 
 _MOST_POINTS = 2_000_000
-_CHUNK = 50_000
-"""Predictions made at once: as many as stay in the processor's cache (four times faster than a million)."""
 
 
 @lru_cache(maxsize=32)
@@ -86,13 +85,15 @@ def evaluate_quadrature(problem: Problem, values: Values, nodes: int, start: Arr
             f"{nodes} nodes in {q} dimensions make {nodes**q:.3g} points a subject; use at most "
             f"{nodes_within(q, _MOST_POINTS, 99)}."
         )
+    if nodes == 1:
+        return evaluate_laplace(problem, values, start)
     typical = problem.typical(values.theta).slots
     precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     with np.errstate(all="ignore"):
         modes = find_modes(problem, typical, precision, values.sigma, start)
         half = 0.5 * modes.hessian
         base = modes.value + log_omega + log_det(half)
-        if nodes == 1 or q == 0:
+        if q == 0:
             return Evaluation(base, modes.eta)
         if by_occasion(problem):
             logs = _factorised(problem, values, nodes, typical, precision, modes.eta, half)
@@ -101,7 +102,7 @@ def evaluate_quadrature(problem: Problem, values: Values, nodes: int, start: Arr
         # half = A A'  ⇒  C = A^{-T}:  C C' = half^{-1}
         factor = np.linalg.inv(_cholesky(half)).transpose(0, 2, 1)
         logs = np.empty((x.shape[1], n))
-        size = max(1, _CHUNK // max(problem.n_obs, 1))
+        size = max(1, CHUNK // max(problem.n_obs, 1))
         for lo in range(0, x.shape[1], size):
             part = x[:, lo : lo + size]
             eta = modes.eta[:, None, :] + np.einsum("nab,bk->akn", factor, part)
@@ -134,7 +135,7 @@ def _factorised(
     y, inner = product_grid(nodes, w)
     occasion = occasions.number[problem.data.observed]
     out = np.empty((x.shape[1], n))
-    size = max(1, _CHUNK // max(problem.n_obs * y.shape[1], 1))
+    size = max(1, CHUNK // max(problem.n_obs * y.shape[1], 1))
     for lo in range(0, x.shape[1], size):
         part = x[:, lo : lo + size]
         k = part.shape[1]
@@ -201,19 +202,3 @@ class AGQ(Approximation):
     ) -> Evaluation:
         """Return the quadrature objective of every subject."""
         return evaluate_quadrature(problem, values, self.nodes, start)
-
-
-@dataclass(frozen=True)
-class Laplace(Approximation):
-    """Laplace's approximation with the exact Hessian: quadrature with one node."""
-
-    name: ClassVar[str] = "laplace"
-    title: ClassVar[str] = "Laplace"
-    summary: ClassVar[str] = "A Gaussian with the exact curvature at each mode: one-node quadrature."
-    estimates: ClassVar[bool] = False
-
-    def evaluate(
-        self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
-    ) -> Evaluation:
-        """Return the Laplace objective of every subject."""
-        return evaluate_quadrature(problem, values, 1, start)

@@ -21,8 +21,8 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.methods.fo import FO
 from nlmewidgets.methods.focei import FOCEI
+from nlmewidgets.methods.laplace import Laplace
 from nlmewidgets.methods.marginal import Approximation
-from nlmewidgets.methods.quadrature import Laplace
 
 __all__ = ["Uncertainty", "uncertainty"]
 

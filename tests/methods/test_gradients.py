@@ -1,4 +1,4 @@
-"""Property: the analytic gradients of FO and FOCEI are those of their objectives."""
+"""Property: the gradients of the approximations are those of their objectives."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.methods.fo import evaluate_fo
-from nlmewidgets.methods.focei import evaluate_focei, mode_shift
-from nlmewidgets.methods.marginal import Evaluation
+from nlmewidgets.methods.focei import evaluate_focei
+from nlmewidgets.methods.laplace import evaluate_laplace
+from nlmewidgets.methods.marginal import Evaluation, mode_shift
 from tests.models import EXTRAS, RESIDUALS, STRUCTURES, Case, every_case, make
+
+METHODS = ("fo", "focei", "laplace")
 
 TIGHT = 1e-24
 """Inner tolerance at which the modes are exact to rounding, so that differences see none of it."""
@@ -20,7 +23,8 @@ TIGHT = 1e-24
 def objective(case: Case, method: str, values: Values, eta: np.ndarray | None, *, gradient: bool = False) -> Evaluation:
     if method == "fo":
         return evaluate_fo(case.problem, values, gradient=gradient)
-    return evaluate_focei(case.problem, values, eta, gradient=gradient, tolerance=TIGHT)
+    evaluate = {"focei": evaluate_focei, "laplace": evaluate_laplace}[method]
+    return evaluate(case.problem, values, eta, gradient=gradient, tolerance=TIGHT)
 
 
 def check_gradient(case: Case, method: str) -> None:
@@ -55,21 +59,21 @@ def check_gradient(case: Case, method: str) -> None:
         assert total <= 1e-6 * np.abs(found[:, k]).sum() + left.sum() + rounding.sum(), (case.label, space.x_names[k])
 
 
-@pytest.mark.parametrize("method", ["fo", "focei"])
+@pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=every_case)
 def test_gradients_of_random_models_equal_differences(method: str, case: Case) -> None:
     check_gradient(case, method)
 
 
-@pytest.mark.parametrize("method", ["fo", "focei"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("error", RESIDUALS)
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_gradients_of_every_structure_with_every_error(structure: str, error: str, method: str) -> None:
     check_gradient(make(structure, error, ("block",), seed=11), method)
 
 
-@pytest.mark.parametrize("method", ["fo", "focei"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_gradients_with_every_kind_of_parameter(extra: str, method: str) -> None:
     check_gradient(make("oral", "combined", (extra,), seed=12), method)
@@ -91,7 +95,7 @@ def test_the_modes_move_as_the_implicit_function_theorem_says(case: Case) -> Non
 
     typical, precision, here = modes(x, None)
     assert here.converged.all()
-    shift = mode_shift(problem, typical, precision, here).along(space, space.initial)
+    shift = mode_shift(problem, typical, precision, here, here.terms).along(space, space.initial)
     assert shift.shape == (problem.n_eta, problem.n_subjects, len(x))
     for k in range(len(x)):
 
