@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -126,7 +125,7 @@ def first_proposal(target: Target, df: int, start: Array | None = None) -> tuple
 
 def _positive_or(matrices: Array, other: Array) -> Array:
     """Return the matrices, with `other` in the place of those that are not finite and positive definite."""
-    good = np.isfinite(matrices).all(axis=(1, 2))
+    good = np.asarray(np.isfinite(matrices).all(axis=(1, 2)))
     if matrices.shape[-1]:
         spectrum = np.linalg.eigvalsh(np.where(good[:, None, None], matrices, np.eye(matrices.shape[-1])))
         good &= spectrum[:, 0] > 1e-14 * spectrum[:, -1]
@@ -138,12 +137,12 @@ def _symmetric(matrices: Array) -> Array:
 
 
 def refined(proposal: StudentT, mean: Array, covariance: Array, ess: Array) -> StudentT:
-    """Return the proposal moved to the conditional moments, as far as the effective sample size vouches for them."""
+    """Return the proposal moved to conditional moments, as far as their effective sample size vouches for them."""
     q = len(mean)
     trust = (ess / (ess + 5.0 * (q + 1)))[:, None, None]
     old = np.einsum("abn,cbn->nac", proposal.factor, proposal.factor)
     moved = trust * covariance + (1.0 - trust) * old
-    # An estimated covariance is never narrower than a quarter (in SD) of what the curvature said.
+    # A few draws may leave a direction without spread.
     new = _positive_or(_symmetric(moved + 1e-3 * old), old)
     centre = proposal.centre + trust[:, 0, 0] * (mean - proposal.centre)
     return StudentT.around(centre, new, proposal.df)
@@ -319,5 +318,3 @@ def _subjects(problem: Problem, which: Array) -> str:
     names = [str(problem.data.ids[i]) for i in which[:5]]
     rest = f" and {len(which) - 5} more" if len(which) > 5 else ""
     return f"subject{'s' * (len(which) > 1)} {', '.join(names)}{rest}"
-
-
