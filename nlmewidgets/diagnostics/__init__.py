@@ -5,6 +5,7 @@ from __future__ import annotations
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.diagnostics.curves import individual_curves, population_band, typical_curve
 from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariates
+from nlmewidgets.diagnostics.influence import influence
 from nlmewidgets.diagnostics.integrand import Integrand, integrand
 from nlmewidgets.diagnostics.look import distribution, spaghetti
 from nlmewidgets.diagnostics.nca import nca, nca_summary
@@ -18,6 +19,7 @@ __all__ = [
     "distribution",
     "ebe_covariates",
     "individual_curves",
+    "influence",
     "integrand",
     "nca",
     "nca_summary",
@@ -29,6 +31,7 @@ __all__ = [
     "variance_split",
 ]
 
+VERBS["influence"] = influence
 VERBS["integrand"] = integrand
 VERBS["nca"] = nca
 VERBS["residual_table"] = residual_table
