@@ -23,6 +23,7 @@ from nlmewidgets.methods import Iteration, Method
 
 if TYPE_CHECKING:
     from nlmewidgets.methods.uncertainty import Uncertainty
+    from nlmewidgets.methods.yardstick import Yardstick
 
 __all__ = ["Fit"]
 
@@ -233,6 +234,12 @@ class Fit:
     def bic(self) -> float:
         """Schwarz's criterion with the number of subjects, −2 log L + k·ln(N)."""
         return -2.0 * self.loglik + self.n_parameters * math.log(self.n_subjects)
+
+    def yardstick(self, by: str = "auto", *, error: float = 0.05, seed: int = 0) -> Yardstick:
+        """Return −2 log L itself with its error, comparable between methods: see `nlmewidgets.methods.yardstick`."""
+        from nlmewidgets.methods.yardstick import yardstick
+
+        return yardstick(self.problem, self.values, by=by, eta=self.etas.T, error=error, seed=seed)
 
     # --------------------------------------------------------------- uncertainty
 
