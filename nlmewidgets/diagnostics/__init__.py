@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nlmewidgets.core.verbs import VERBS
+from nlmewidgets.diagnostics.covariates import covariate_tests
 from nlmewidgets.diagnostics.curves import individual_curves, population_band, typical_curve
 from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariates
 from nlmewidgets.diagnostics.influence import influence
@@ -16,6 +17,7 @@ from nlmewidgets.diagnostics.variance import variance_split
 __all__ = [
     "Integrand",
     "covariate_summary",
+    "covariate_tests",
     "distribution",
     "ebe_covariates",
     "individual_curves",
@@ -31,6 +33,7 @@ __all__ = [
     "variance_split",
 ]
 
+VERBS["covariate_tests"] = covariate_tests
 VERBS["influence"] = influence
 VERBS["integrand"] = integrand
 VERBS["nca"] = nca
