@@ -18,13 +18,16 @@ TIMES = np.array([0.5, 1.0, 1.5, 2.0])
 SUBJECTS = 60
 
 
-def line(sd: float, slope_variance: float = 0.25, effect: float | None = None) -> nw.Model:
+def line(sd: float, slope_variance: float = 0.25, effect: float | None = None, both: bool = False) -> nw.Model:
     a, b = sp.symbols("a b")
     z = nw.covariate("Z")
     on = {} if effect is None else {"effect": nw.theta("beta", effect) * z}
     return nw.Model(
         a + b * nw.time,
-        {a: nw.Normal(1.0, sd=0.5), b: nw.Normal(2.0, sd=np.sqrt(slope_variance), **on)},
+        {
+            a: nw.Normal(1.0, sd=0.5, **({"effect": nw.theta("other", 0.0) * z} if both else {})),
+            b: nw.Normal(2.0, sd=np.sqrt(slope_variance), **on),
+        },
         residual=nw.Additive(sd),
     )
 
@@ -91,9 +94,11 @@ def test_one_step_is_near_the_refit_with_the_effect() -> None:
     refit = line(0.5, effect=0.0).fit(data, "fo")
     # Of second order in the effect: its square is a tenth of the variance.
     assert row["worth"] == pytest.approx(plain.ofv - refit.ofv, rel=0.15)
-    assert row["lower"] < refit.theta["beta"] < row["upper"]
-    place = refit.start.space.x_names.index("beta")
-    se = np.sqrt(np.linalg.inv(refit.uncertainty.r)[place, place])
+    # The effect itself is estimated beside that on the other eta.
+    both = line(0.5, effect=0.0, both=True).fit(data, "fo")
+    place = both.start.space.x_names.index("beta")
+    se = np.sqrt(np.linalg.inv(both.uncertainty.r)[place, place])
+    assert row["effect"] == pytest.approx(both.theta["beta"], abs=0.15 * se)
     assert row["se"] == pytest.approx(se, rel=0.15)
     assert table["p"].is_monotonic_increasing
     assert table.loc[("eta_a", "SEX"), "kind"] == "categorical"
