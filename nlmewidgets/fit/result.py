@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.fit import display
-from nlmewidgets.methods import Iteration, Method
+from nlmewidgets.methods import METHODS, Iteration, Method
 
 if TYPE_CHECKING:
     from nlmewidgets.methods.uncertainty import Uncertainty
@@ -172,6 +172,13 @@ class Fit:
         return frame.set_index(pd.Index(problem.data.ids, name="ID"))
 
     @property
+    def estimator(self) -> Method:
+        """The method with the options of this fit."""
+        known = METHODS.get(self.method, METHODS["focei"])
+        names = {f.name for f in fields(known)}
+        return known.with_options({k: v for k, v in self.options.items() if k in names})
+
+    @property
     def model(self) -> Model:
         """The model at its estimates: simulate, explore or refit from there."""
         return self.start.with_values(self.values)
@@ -244,11 +251,71 @@ class Fit:
     # --------------------------------------------------------------- uncertainty
 
     @cached_property
-    def uncertainty(self) -> Uncertainty:
-        """Covariance of the estimates, see `nlmewidgets.methods.uncertainty`."""
+    def _uncertainties(self) -> dict[str, Uncertainty]:
+        return {}
+
+    def uncertainty_by(self, kind: str | None = None) -> Uncertainty:
+        """Return the uncertainty of the estimates of a kind, see `nlmewidgets.methods.uncertainty`.
+
+        Parameters
+        ----------
+        kind : str, optional
+            'sandwich' (the default), 'R', 'S', 'louis', 'linearised', 'expected' or 'posterior' (the default of a
+            Bayesian fit).
+
+        Raises
+        ------
+        MethodError
+            If there is no such kind, or it does not treat these data.
+        """
         from nlmewidgets.methods.uncertainty import uncertainty
 
-        return uncertainty(self.problem, self.values, "fo" if self.method == "fo" else "focei", self.etas.T)
+        name = kind or ("posterior" if "posterior" in self.arrays else "sandwich")
+        if name not in self._uncertainties:
+            curved = next((u.curvature for u in self._uncertainties.values() if u.curvature is not None), None)
+            self._uncertainties[name] = uncertainty(
+                self.problem,
+                self.values,
+                self.estimator,
+                self.etas.T,
+                kind=name,
+                seed=self.seed,
+                arrays=self.arrays,
+                curved=curved,
+            )
+        return self._uncertainties[name]
+
+    @property
+    def uncertainty(self) -> Uncertainty:
+        """Uncertainty of the estimates of the default kind; its `message` says why a standard error is missing."""
+        return self.uncertainty_by()
+
+    def covariance(self, kind: str | None = None, scale: str = "sd") -> pd.DataFrame:
+        """Return the covariance matrix of the estimates.
+
+        Parameters
+        ----------
+        kind : str, optional
+            See `uncertainty_by`.
+        scale : {"sd", "variance"}
+            Omegas and sigmas as standard deviations with correlations, or as variances with covariances.
+        """
+        return self.uncertainty_by(kind).covariance_on(scale)
+
+    def intervals(self, level: float = 0.95, kind: str | None = None) -> pd.DataFrame:
+        """Return confidence intervals that respect bounds: estimate, lower, upper by parameter.
+
+        Examples
+        --------
+        >>> import nlmewidgets as nw
+        >>> data = nw.datasets.load("orange")
+        >>> model = nw.Model("asym/(1 + exp(-(t - mid)/scale))", {"asym": nw.Normal(190, sd=30),
+        ...                  "mid": nw.LogNormal(700), "scale": nw.LogNormal(340)}, residual=nw.Additive(8))
+        >>> table = model.fit(data, "focei").intervals(0.9, kind="R")
+        >>> bool((table["lower"] < table["estimate"]).all() and (table["lower"].drop("asym") > 0).all())
+        True
+        """
+        return self.uncertainty_by(kind).intervals(level)
 
     @property
     def cov(self) -> pd.DataFrame:
@@ -257,7 +324,7 @@ class Fit:
 
     @property
     def se(self) -> pd.Series:
-        """Standard errors; missing for fixed parameters."""
+        """Standard errors; missing for fixed parameters, and where `uncertainty.message` says why."""
         return self.uncertainty.se.reindex(list(self.start.space.names))
 
     @property

@@ -1,8 +1,16 @@
-r"""Covariance of the estimates from the objective's curvature and the subjects' scores.
+r"""Covariance of the estimates: kinds, standard errors, correlations and intervals.
 
-With F = −2 log L: :math:`R = \tfrac12 \partial^2 F`, :math:`S = \tfrac14 \sum_i s_i s_i'`, and the
-sandwich :math:`R^{-1} S R^{-1}` (NONMEM's default).  Both are taken along the unconstrained
-parameters and carried to the natural scale by the delta method.
+Every kind is a covariance along the unconstrained coordinates, carried to a natural scale by the delta method:
+
+=============  ==================================================================================================
+``sandwich``   :math:`R^{-1} S R^{-1}` (NONMEM's default): right also where the model is not quite the truth
+``R``          :math:`R^{-1}`, the observed information
+``S``          :math:`S^{-1}`, the cross-product of the scores
+``louis``      observed information from draws of the random effects, see `nlmewidgets.methods.louis`
+``linearised`` expected information of the model linearised at each subject's mode, as Monolix's linearisation
+``expected``   expected information of the model linearised at η = 0 (FO), as in optimal design
+``posterior``  covariance of the posterior draws of a Bayesian fit
+=============  ==================================================================================================
 
 References
 ----------
@@ -11,135 +19,294 @@ White (1982), doi:10.2307/1912526.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from nlmewidgets.core.arrays import Array
-from nlmewidgets.core.parameters import Values
+from nlmewidgets.core.errors import MethodError
+from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem
-from nlmewidgets.methods.fo import FO
-from nlmewidgets.methods.focei import FOCEI
+from nlmewidgets.methods.curvature import Curvature, curvature
+from nlmewidgets.methods.identifiability import Identified, identified
+from nlmewidgets.methods.information import expected_information, linearised_information
 from nlmewidgets.methods.laplace import Laplace
 from nlmewidgets.methods.marginal import Approximation
+from nlmewidgets.methods.natural import Natural, natural
+from nlmewidgets.methods.quadrature import AGQ, grid_dimension, nodes_within
 
-__all__ = ["Uncertainty", "uncertainty"]
+if TYPE_CHECKING:
+    from nlmewidgets.methods.base import Method
 
+__all__ = ["KINDS", "Uncertainty", "approximation_of", "uncertainty"]
 
-_STEP = 1e-4
+KINDS = ("sandwich", "R", "S", "louis", "linearised", "expected", "posterior")
 
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """Curvature of an objective at the estimates.
+    """How well the estimates are known.
 
     Attributes
     ----------
-    r, s : (free, free) float
-        Along the unconstrained parameters.
-    jacobian : (parameters, free) float
-        ∂(natural parameter)/∂(unconstrained).
-    names : tuple of str
+    space, values
+        The parameters and their estimates.
+    kind : str
+        One of `KINDS`.
+    by : str
+        How the likelihood was computed.
+    matrix : (free, free) float
+        Covariance along the unconstrained coordinates.
+    known : Identified
+        What the data identify.
+    curvature : Curvature or None
+        R and S, for the kinds made of them.
+    draws : (draws, parameters) float or None
+        Posterior draws on the natural scale.
     """
 
-    r: Array
-    s: Array
-    jacobian: Array
-    names: tuple[str, ...]
+    space: ParameterSpace
+    values: Values
+    kind: str
+    by: str
+    matrix: Array
+    known: Identified
+    curvature: Curvature | None = None
+    draws: Array | None = field(default=None, repr=False)
 
     @property
     def usable(self) -> bool:
-        """Whether R is positive definite."""
-        return bool(np.isfinite(self.r).all() and np.linalg.eigvalsh(self.r).min() > 0) if len(self.r) else False
+        """Whether every estimated parameter has a standard error."""
+        return self.known.usable and not self.message
+
+    @property
+    def message(self) -> str:
+        """Why some standard errors are missing, in terms of the parameters; '' if none is."""
+        return self.known.message
+
+    @property
+    def r(self) -> Array:
+        """Observed information along the unconstrained coordinates, (free, free)."""
+        return self._curvature.r
+
+    @property
+    def s(self) -> Array:
+        """Cross-product of the scores along the unconstrained coordinates, (free, free)."""
+        return self._curvature.s
+
+    @property
+    def _curvature(self) -> Curvature:
+        if self.curvature is None:
+            raise MethodError(f"The kind '{self.kind}' is not made of R and S; ask for 'sandwich', 'R' or 'S'.")
+        return self.curvature
+
+    # ---------------------------------------------------------------- natural scale
+
+    def _natural(self, scale: str) -> tuple[Natural, Array]:
+        """Return the parameters and their covariance; NaN for what is not identified."""
+        here = natural(self.space, self.values, scale)
+        if self.draws is not None:
+            own = natural(self.space, self.values, "sd")
+            # First order where the scale is not that of the draws.
+            turn = here.jacobian @ np.linalg.pinv(own.jacobian)
+            draws = np.cov(self.draws, rowvar=False).reshape(len(own.names), -1)
+            return here, draws if scale == "sd" else turn @ draws @ turn.T
+        covariance = here.jacobian @ self.matrix @ here.jacobian.T
+        missing = here.moved & ~self.known.estimable(here.jacobian)
+        covariance[missing, :] = np.nan
+        covariance[:, missing] = np.nan
+        covariance[~here.moved, :] = 0.0
+        covariance[:, ~here.moved] = 0.0
+        return here, covariance
+
+    def covariance_on(self, scale: str = "sd") -> pd.DataFrame:
+        """Return the covariance matrix on a natural scale, 'sd' or 'variance'; 0 for fixed parameters."""
+        here, covariance = self._natural(scale)
+        return pd.DataFrame(covariance, index=list(here.names), columns=list(here.names))
+
+    def se_on(self, scale: str = "sd") -> pd.Series:
+        """Return the standard errors on a natural scale; missing for fixed parameters."""
+        here, covariance = self._natural(scale)
+        with np.errstate(invalid="ignore"):
+            se = np.where(here.moved, np.sqrt(np.diag(covariance)), np.nan)
+        return pd.Series(se, index=list(here.names), name="se")
 
     @property
     def covariance(self) -> pd.DataFrame:
-        """R⁻¹SR⁻¹ on the natural scale; NaN where R is not positive definite."""
-        names = list(self.names)
-        if not self.usable:
-            return pd.DataFrame(np.nan, index=names, columns=names)
-        inverse = np.linalg.inv(self.r)
-        matrix = self.jacobian @ inverse @ self.s @ inverse @ self.jacobian.T
-        return pd.DataFrame(matrix, index=names, columns=names)
+        """Covariance matrix, omegas and sigmas as standard deviations."""
+        return self.covariance_on("sd")
 
     @property
     def se(self) -> pd.Series:
-        """Standard errors; NaN for parameters that were not estimated."""
-        variance = np.diag(self.covariance.to_numpy())
-        moved = np.abs(self.jacobian).max(axis=1, initial=0.0) > 0
-        return pd.Series(np.where(moved, np.sqrt(np.maximum(variance, 0.0)), np.nan), index=list(self.names), name="se")
+        """Standard errors, omegas and sigmas as standard deviations; missing for fixed parameters."""
+        return self.se_on("sd")
+
+    def correlation_on(self, scale: str = "sd") -> pd.DataFrame:
+        """Return the correlation matrix of the estimated parameters."""
+        here, covariance = self._natural(scale)
+        kept = [n for n, m in zip(here.names, here.moved, strict=True) if m]
+        part = covariance[np.ix_(here.moved, here.moved)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sd = np.sqrt(np.diag(part))
+            return pd.DataFrame(part / (sd[:, None] * sd), index=kept, columns=kept)
+
+    @property
+    def correlation(self) -> pd.DataFrame:
+        """Correlation matrix of the estimated parameters."""
+        return self.correlation_on("sd")
+
+    @property
+    def condition_number(self) -> float:
+        """Largest over smallest eigenvalue of the correlation matrix of the estimates, on NONMEM's scale."""
+        matrix = self.correlation_on("variance").to_numpy()
+        if not len(matrix) or not np.isfinite(matrix).all():
+            return float("inf") if len(matrix) else 1.0
+        roots = np.linalg.eigvalsh(matrix)
+        return float(roots[-1] / roots[0]) if roots[0] > 0 else float("inf")
+
+    def intervals(self, level: float = 0.95) -> pd.DataFrame:
+        """Return confidence intervals that stay where the parameters can be.
+
+        Wald intervals made where a parameter is free, logarithm of a standard deviation or positive theta, logit
+        between bounds, Fisher's z of a correlation, and carried back; of posterior draws, their quantiles.
+
+        Parameters
+        ----------
+        level : float
+            Coverage, between 0 and 1.
+
+        Returns
+        -------
+        DataFrame
+            estimate, lower, upper by parameter; missing for fixed parameters.
+
+        Raises
+        ------
+        MethodError
+            If the level is not between 0 and 1.
+        """
+        if not 0.0 < level < 1.0:
+            raise MethodError(f"level={level!r} is not between 0 and 1; 0.95 gives 95 % intervals.")
+        tail = 0.5 * (1.0 - level)
+        numbers = self.space.to_dict(self.values)
+        rows = {}
+        for k, (name, se) in enumerate(self.se.items()):
+            if self.draws is not None:
+                low, high = np.quantile(self.draws[:, k], [tail, 1.0 - tail])
+                rows[name] = (numbers[name], low, high) if not np.isnan(se) else (numbers[name], np.nan, np.nan)
+            else:
+                rows[name] = (numbers[name], *_interval(self.space, name, numbers[name], se, -float(ndtri(tail))))
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "lower", "upper"])
 
 
-def uncertainty(problem: Problem, values: Values, method: str, start: Array) -> Uncertainty:
-    """Return R and S of the FO or FOCEI objective at `values` (for SAEM: of the FOCEI linearisation).
+def _interval(space: ParameterSpace, name: str, value: float, se: float, z: float) -> tuple[float, float]:
+    if np.isnan(se):
+        return np.nan, np.nan
+    scalar = {p.name: p for p in (*space.theta, *space.sigma)}.get(name)
+    if scalar is not None:
+        centre, half = scalar.free(value), z * se / scalar.slope(value)
+        ends = scalar.natural(centre - half), scalar.natural(centre + half)
+        return min(ends), max(ends)
+    if name in space.omega_names:
+        factor = float(np.exp(min(z * se / value, 700.0)))
+        return value / factor, value * factor
+    centre, half = float(np.arctanh(value)), z * se / (1.0 - value * value)
+    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
 
-    R is the Jacobian of the exact gradient by central differences; where FOCEI does not treat the data,
-    scores and R are differences of the Laplace objective.
+
+_POINTS, _NUMBERS = 700, 4_000_000
+
+
+def approximation_of(problem: Problem, method: Method) -> Approximation:
+    """Return what computes the likelihood of a fit: its own approximation, or the best that can be afforded.
+
+    SAEM, importance sampling and Bayes treat the likelihood itself: quadrature stands for it where the random effects
+    are few, Laplace elsewhere.
     """
-    approximation: Approximation = FO() if method == "fo" else FOCEI()
-    if approximation.refusal(problem) is not None:
-        return _by_differences(problem, values, start)
-    space = problem.space
-    x = space.pack(values)
-    n = len(x)
-
-    def scores(at: Array) -> Array:
-        here = space.unpack(at, values)
-        result = approximation.evaluate(problem, here, start, gradient=True)
-        return np.full((problem.n_subjects, n), np.nan) if result.scores is None else result.scores.along(space, here)
-
-    def natural(at: Array) -> Array:
-        return np.array(list(space.to_dict(space.unpack(at, values)).values()))
-
-    own = scores(x)
-    hessian, jacobian = np.empty((n, n)), np.empty((len(space.names), n))
-    for k in range(n):
-        step = np.zeros(n)
-        step[k] = _STEP
-        hessian[k] = (scores(x + step).sum(axis=0) - scores(x - step).sum(axis=0)) / (2 * _STEP)
-        jacobian[:, k] = (natural(x + step) - natural(x - step)) / (2 * _STEP)
-    return _with_priors(problem, values, 0.25 * (hessian + hessian.T), 0.25 * own.T @ own, jacobian)
+    if isinstance(method, Approximation):
+        return method
+    points = min(_POINTS, _NUMBERS // max(problem.n_obs, 1))
+    nodes = nodes_within(grid_dimension(problem), points, most=9)
+    return AGQ(nodes=nodes) if nodes > 1 else Laplace()
 
 
-def _with_priors(problem: Problem, values: Values, r: Array, s: Array, jacobian: Array) -> Uncertainty:
-    """Return the curvature of data and priors together."""
+def uncertainty(
+    problem: Problem,
+    values: Values,
+    method: str | Method,
+    start: Array,
+    *,
+    kind: str = "sandwich",
+    seed: int | None = 0,
+    arrays: Mapping[str, Array] | None = None,
+    curved: Curvature | None = None,
+) -> Uncertainty:
+    """Return the uncertainty of estimates.
+
+    Parameters
+    ----------
+    problem : Problem
+    values : Values
+        The estimates.
+    method : str or Method
+        Whose objective they minimise.
+    start : (etas, subjects) float
+        The subjects' modes, or near them.
+    kind : str
+        One of `KINDS`.
+    seed : int, optional
+        Of the draws of 'louis'.
+    arrays : mapping, optional
+        What the method left behind: 'conditional_draws', 'posterior'.
+    curved : Curvature, optional
+        R and S, where they are known already.
+
+    Raises
+    ------
+    MethodError
+        If there is no such kind, or it does not treat these data.
+    """
+    space, arrays = problem.space, arrays or {}
+    if kind not in KINDS:
+        raise MethodError(f"There is no covariance of kind '{kind}'; there are {', '.join(KINDS)}.")
+    if kind == "posterior":
+        if "posterior" not in arrays:
+            raise MethodError("There are no posterior draws in this fit; fit with method='bayes', or take 'sandwich'.")
+        draws = arrays["posterior"].reshape(-1, len(space.names))
+        nothing = np.zeros((len(space.x_names),) * 2)
+        known = Identified(nothing, nothing[0] > 0, nothing[:, :0], nothing[0] + 1.0, nothing[0] + 1.0, "", usable=True)
+        return Uncertainty(space, values, kind, "posterior", nothing, known, draws=draws)
+    if kind in ("sandwich", "R", "S"):
+        approximation = approximation_of(problem, _method(method))
+        found = curved or curvature(problem, values, approximation, start)
+        known = identified(space, values, found.s) if kind == "S" else identified(space, values, found.r, found.noise)
+        matrix = known.inverse @ found.s @ known.inverse if kind == "sandwich" else known.inverse
+        return Uncertainty(space, values, kind, _words(approximation), matrix, known, found)
+    if kind == "louis":
+        from nlmewidgets.methods.louis import louis_information
+
+        info = louis_information(problem, values, start, np.random.default_rng(seed), arrays.get("conditional_draws"))
+        known = identified(space, values, info.matrix, info.noise)
+        return Uncertainty(space, values, kind, info.by, known.inverse, known)
+    matrix = (
+        expected_information(problem, values) if kind == "expected" else linearised_information(problem, values, start)
+    )
     if problem.penalty is not None:
-        # A prior is information like that of subjects whose scores vary as their curvature says.
-        curvature = 0.5 * problem.penalty.along(values).curvature
-        r, s = r + curvature, s + curvature
-    return Uncertainty(r, s, jacobian, problem.space.names)
+        matrix = matrix + 0.5 * problem.penalty.along(values).curvature
+    known = identified(space, values, matrix)
+    return Uncertainty(space, values, kind, kind, known.inverse, known)
 
 
-_WIDE = 1e-2
-"""Step of second differences of an objective known to 1e-10: both errors are below 1e-4 of a curvature of 1."""
+def _method(method: str | Method) -> Method:
+    from nlmewidgets.methods import METHODS
+
+    return METHODS[method]() if isinstance(method, str) else method
 
 
-def _by_differences(problem: Problem, values: Values, start: Array) -> Uncertainty:
-    """Return R and S of the Laplace objective from its values alone."""
-    space, method = problem.space, Laplace()
-    x = space.pack(values)
-    n = len(x)
-
-    def objective(*moves: tuple[int, float]) -> Array:
-        at = x.copy()
-        for k, step in moves:
-            at[k] += step
-        return method.evaluate(problem, space.unpack(at, values), start).per_subject
-
-    def natural(at: Array) -> Array:
-        return np.array(list(space.to_dict(space.unpack(at, values)).values()))
-
-    here = objective()
-    up = np.array([objective((k, _WIDE)) for k in range(n)]).reshape(n, -1)
-    down = np.array([objective((k, -_WIDE)) for k in range(n)]).reshape(n, -1)
-    scores = (up - down).T / (2 * _WIDE)
-    hessian = np.diag((up + down - 2 * here).sum(axis=1)) / _WIDE**2
-    for i in range(n):
-        for j in range(i):
-            both = objective((i, _WIDE), (j, _WIDE)) + objective((i, -_WIDE), (j, -_WIDE)) + 2 * here
-            mixed = (both - up[i] - down[i] - up[j] - down[j]).sum() / (2 * _WIDE**2)
-            hessian[i, j] = hessian[j, i] = mixed
-    steps = _STEP * np.eye(n)
-    jacobian = np.array([(natural(x + d) - natural(x - d)) / (2 * _STEP) for d in steps]).reshape(n, -1).T
-    return _with_priors(problem, values, 0.5 * hessian, 0.25 * scores.T @ scores, jacobian)
+def _words(approximation: Approximation) -> str:
+    nodes = getattr(approximation, "nodes", None)
+    return approximation.name if nodes is None else f"{approximation.name}, {nodes} nodes"
