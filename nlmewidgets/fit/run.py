@@ -92,12 +92,6 @@ class Run:
             raise MethodError(f"seed={seed!r} is not a whole number from 0; give one, or None to have it chosen.")
         problem = bind(model, data)
         refusal = chosen.refusal(problem)
-        if refusal is None and not chosen.estimates:
-            able = ", ".join(name for name, m in METHODS.items() if m.estimates)
-            refusal = (
-                f"'{chosen.name}' only evaluates its objective in this version; fit with one of {able} and ask for "
-                f"model.ofv(data, method='{chosen.name}') at the estimates."
-            )
         if refusal:
             raise MethodError(refusal)
         if problem.occasions.within and problem.occasions.most < 2:
@@ -204,7 +198,7 @@ def fit(
     model, data
         The model, with its initial values, and the data.
     method : str
-        'fo', 'focei' or 'saem'.
+        One of `nlmewidgets.methods.METHODS`: 'fo', 'focei', 'laplace', 'agq', 'saem', ….
     seed : int, optional
         For methods that simulate; chosen and recorded if not given.
     callback : callable, optional

@@ -101,8 +101,6 @@ class Method:
     name: ClassVar[str]
     title: ClassVar[str]
     summary: ClassVar[str]
-    estimates: ClassVar[bool] = True
-    """Whether the method can fit; if not, it only evaluates its objective."""
 
     def refusal(self, problem: Problem) -> str | None:
         """Return one sentence if the method cannot treat this problem, None if it can."""

@@ -84,7 +84,7 @@ class FO(Approximation):
     def refusal(self, problem: Problem) -> str | None:
         """FO treats data that are normal around their prediction."""
         if (why := problem.not_normal(transformed=False)) is not None:
-            return f"FO does not treat {why}; fit with method='saem', and evaluate with 'laplace' or 'agq'."
+            return f"FO does not treat {why}; use method='laplace', 'agq' or 'saem'."
         return None
 
     def evaluate(

@@ -111,7 +111,7 @@ class FOCEI(Approximation):
     def refusal(self, problem: Problem) -> str | None:
         """FOCEI treats data that are normal around their prediction, perhaps after a transform."""
         if (why := problem.not_normal()) is not None:
-            return f"FOCEI does not treat {why}; fit with method='saem', and evaluate with 'laplace' or 'agq'."
+            return f"FOCEI does not treat {why}; use method='laplace', 'agq' or 'saem'."
         return None
 
     def evaluate(

@@ -18,8 +18,6 @@ from tests.models import Case, make
 SHORT = {"explore": 12, "smooth": 6, "nodes": 3}
 """Options that keep a method short, where it has them."""
 
-FITTING = [name for name, cls in METHODS.items() if cls.estimates]
-EVALUATING = [name for name, cls in METHODS.items() if not cls.estimates]
 SENTENCE = re.compile(r"^[A-Z'].*[.]$", re.DOTALL)
 
 
@@ -95,19 +93,10 @@ def test_the_objective_is_a_finite_number_and_always_the_same(name: str, case: C
     assert once == twice
 
 
-@pytest.mark.parametrize("name", EVALUATING)
-def test_a_method_that_only_evaluates_refuses_to_fit(name: str, case: Case) -> None:
-    for attempt in (lambda: case.model.fit(case.data, name), lambda: nw.stream(case.model, case.data, name)):
-        with pytest.raises(nw.MethodError, match=f"'{name}' only evaluates its objective in this version") as caught:
-            attempt()
-        assert SENTENCE.match(str(caught.value))
-        assert all(other in str(caught.value) for other in FITTING)
-
-
 # -------------------------------------------------------------------- iterations
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 def test_iterations_are_independent_snapshots(name: str, case: Case) -> None:
     found = iterations(case, name)
     assert len(found) >= 5
@@ -129,7 +118,7 @@ def test_iterations_are_independent_snapshots(name: str, case: Case) -> None:
         found[0].k = 7
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 def test_k_counts_from_zero_and_only_the_last_status_is_final(name: str, case: Case) -> None:
     found = iterations(case, name)
     assert [it.k for it in found] == list(range(len(found)))
@@ -141,14 +130,14 @@ def test_k_counts_from_zero_and_only_the_last_status_is_final(name: str, case: C
     assert all(it.phase and it.ofv_by for it in found)
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 def test_the_first_iteration_is_the_start(name: str, case: Case) -> None:
     first = next(iter(nw.stream(case.model, case.data, name, seed=1, **options(name))))
     assert first.to_dict() == pytest.approx(case.model.space.to_dict(case.model.values), rel=1e-14)
     assert first.eta.shape == (case.problem.n_eta, case.data.n_subjects)
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_iteration_is_inside_the_space(name: str, case: Case) -> None:
     space = case.model.space
     for it in iterations(case, name):
@@ -164,7 +153,7 @@ def test_every_iteration_is_inside_the_space(name: str, case: Case) -> None:
             assert not it.values.omega[np.ix_(block, others)].any()
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 def test_the_same_seed_gives_the_same_iterations(name: str, case: Case) -> None:
     one, two = iterations(case, name, seed=3), iterations(case, name, seed=3)
     assert len(one) == len(two)
@@ -178,7 +167,7 @@ def test_the_same_seed_gives_the_same_iterations(name: str, case: Case) -> None:
     np.testing.assert_array_equal(fits[0].etas, fits[1].etas)
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 def test_two_streams_at_once_do_not_disturb_each_other(name: str, case: Case) -> None:
     alone = iterations(case, name)
     pairs = zip(
@@ -191,7 +180,7 @@ def test_two_streams_at_once_do_not_disturb_each_other(name: str, case: Case) ->
         np.testing.assert_array_equal(numbers(b), numbers(alone[k]))
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_stream_may_be_abandoned(name: str, case: Case) -> None:
     """Warnings are errors in these tests: an unclosed resource or a thread left behind would show."""
     threads = threading.enumerate()
@@ -206,7 +195,7 @@ def test_a_stream_may_be_abandoned(name: str, case: Case) -> None:
 # ------------------------------------------------------------------------- fits
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("held", ["ka", "omega_ka", "additive", "beta"])
 def test_fixed_parameters_do_not_move(name: str, held: str, case: Case) -> None:
     model = case.model.fix(held)
@@ -220,7 +209,7 @@ def test_fixed_parameters_do_not_move(name: str, held: str, case: Case) -> None:
     assert values["V"] != start["V"]
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("k", [0, 1, 4])
 def test_any_iteration_can_be_finished(name: str, k: int, case: Case) -> None:
     method = METHODS[name].with_options(options(name))
@@ -232,7 +221,7 @@ def test_any_iteration_can_be_finished(name: str, k: int, case: Case) -> None:
     assert last.ofv == pytest.approx(method.ofv(case.problem, found.values), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_fit_lowers_its_own_objective(name: str, case: Case) -> None:
     space = case.model.space
     x = space.pack(space.initial)
@@ -243,7 +232,7 @@ def test_a_fit_lowers_its_own_objective(name: str, case: Case) -> None:
     assert len(fit.history) == fit.history["k"].iloc[-1] + 1
 
 
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("name", METHODS)
 def test_everything_fixed_is_a_fit_of_nothing(name: str, case: Case) -> None:
     model = case.model.fix(*case.model.names)
     fit = model.fit(case.data, name, seed=1, **options(name))

@@ -20,8 +20,7 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.fit.run import time_left
 from nlmewidgets.methods import METHODS, Iteration, Method
 
-SHORT = {"saem": {"explore": 20, "smooth": 10}}
-ABLE = [name for name, method in METHODS.items() if method.estimates]
+SHORT = {"saem": {"explore": 20, "smooth": 10}, "agq": {"nodes": 3}}
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def usable(fit: nw.Fit) -> bool:
 # ------------------------------------------------------------------------- streaming
 
 
-@pytest.mark.parametrize("method", ABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_fit_drains_the_stream(method, oral_model, theophylline):
     options = SHORT.get(method, {})
     iterations = list(nw.stream(oral_model(), theophylline, method, seed=1, **options))
@@ -84,7 +83,7 @@ def test_fit_drains_the_stream(method, oral_model, theophylline):
     assert usable(fit)
 
 
-@pytest.mark.parametrize("method", ABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_iterations_are_frozen_copies(method, oral_model, theophylline):
     iterations = []
     for it in nw.stream(oral_model(), theophylline, method, seed=1, **SHORT.get(method, {})):
@@ -134,7 +133,7 @@ def interrupt_at(k: int) -> Callable[[Iteration], None]:
     return callback
 
 
-@pytest.mark.parametrize("method", ABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_stop_ends_after_the_current_iteration(method, oral_model, theophylline):
     stop = threading.Event()
     fit = oral_model().fit(theophylline, method, seed=1, stop=stop, callback=stop_at(3, stop))
@@ -143,14 +142,14 @@ def test_stop_ends_after_the_current_iteration(method, oral_model, theophylline)
     assert usable(fit)
 
 
-@pytest.mark.parametrize("method", ABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_an_interrupt_ends_after_the_current_iteration(method, oral_model, theophylline):
     fit = oral_model().fit(theophylline, method, seed=1, callback=interrupt_at(1))
     assert (fit.status, fit.message) == ("stopped", "Interrupted after 1 iteration.")
     assert usable(fit)
 
 
-@pytest.mark.parametrize("method", ABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_time_limit_ends_the_fit(method, oral_model, theophylline):
     fit = oral_model().fit(theophylline, method, seed=1, time_limit=0.0)
     assert (fit.status, fit.message) == ("stopped", "Stopped at the time limit of 0 s after 0 iterations.")
@@ -224,16 +223,6 @@ def test_an_impossible_seed_is_refused(seed, oral_model, theophylline):
     assert str(error.value) == f"seed={seed!r} is not a whole number from 0; give one, or None to have it chosen."
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in ABLE])
-def test_a_method_that_only_evaluates_is_refused_with_what_to_do(method, oral_model, theophylline):
-    with pytest.raises(nw.MethodError) as error:
-        oral_model().fit(theophylline, method)
-    assert str(error.value) == (
-        f"'{method}' only evaluates its objective in this version; fit with one of {', '.join(ABLE)} and ask for "
-        f"model.ofv(data, method='{method}') at the estimates."
-    )
-
-
 # ------------------------------------------------------------------- unusable subjects
 
 
@@ -259,7 +248,7 @@ LEFT_OUT = (
 )
 
 
-@pytest.mark.parametrize("method", ABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_subject_without_a_prediction_is_named_and_left_out(method):
     model, data = with_a_bad_subject()
     options = SHORT.get(method, {})
@@ -333,7 +322,7 @@ def fit_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("nlmewidgets-fit")]
 
 
-@pytest.mark.parametrize("method", ABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_fit_async_gives_the_same_fit(method, oral_model, theophylline):
     options = SHORT.get(method, {})
     fit = oral_model().fit(theophylline, method, seed=1, **options)

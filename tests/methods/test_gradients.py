@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
@@ -12,9 +12,10 @@ from nlmewidgets.methods.fo import evaluate_fo
 from nlmewidgets.methods.focei import evaluate_focei
 from nlmewidgets.methods.laplace import evaluate_laplace
 from nlmewidgets.methods.marginal import Evaluation, mode_shift
+from nlmewidgets.methods.quadrature import evaluate_quadrature
 from tests.models import EXTRAS, RESIDUALS, STRUCTURES, Case, every_case, make
 
-METHODS = ("fo", "focei", "laplace")
+METHODS = ("fo", "focei", "laplace", "agq")
 
 TIGHT = 1e-24
 """Inner tolerance at which the modes are exact to rounding, so that differences see none of it."""
@@ -23,6 +24,8 @@ TIGHT = 1e-24
 def objective(case: Case, method: str, values: Values, eta: np.ndarray | None, *, gradient: bool = False) -> Evaluation:
     if method == "fo":
         return evaluate_fo(case.problem, values, gradient=gradient)
+    if method == "agq":
+        return evaluate_quadrature(case.problem, values, 3, eta, gradient=gradient, tolerance=TIGHT)
     evaluate = {"focei": evaluate_focei, "laplace": evaluate_laplace}[method]
     return evaluate(case.problem, values, eta, gradient=gradient, tolerance=TIGHT)
 
@@ -59,11 +62,20 @@ def check_gradient(case: Case, method: str) -> None:
         assert total <= 1e-6 * np.abs(found[:, k]).sum() + left.sum() + rounding.sum(), (case.label, space.x_names[k])
 
 
-@pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "phases": [Phase.generate]}
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "agq"])
+@settings(max_examples=25, **FEW)
 @given(case=every_case)
 def test_gradients_of_random_models_equal_differences(method: str, case: Case) -> None:
     check_gradient(case, method)
+
+
+@settings(max_examples=5, **FEW)
+@given(case=every_case)
+def test_gradients_of_quadrature_of_random_models_equal_differences(case: Case) -> None:
+    check_gradient(case, "agq")
 
 
 @pytest.mark.parametrize("method", METHODS)
