@@ -81,7 +81,8 @@ def test_sliders_answer_while_a_fit_runs(explorer, model, data) -> None:
     for value in (2.5, 3.0, 3.5):
         explorer.params = {"CL": value}
         explorer._latest.wait(10)  # on a busy machine the objective is computed beside the sliders
-        assert explorer.ofv == pytest.approx(model.with_values({"CL": value}).ofv(data, method="laplace"), abs=1e-9)
+        # Sought from another start, a mode is known to √(2·1e-13) of its standard deviation, log|H| as well.
+        assert explorer.ofv == pytest.approx(model.with_values({"CL": value}).ofv(data, method="laplace"), abs=1e-6)
     assert explorer.running
     explorer.stop().wait(10)
 
