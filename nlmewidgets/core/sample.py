@@ -51,13 +51,19 @@ class Proposal:
     Attributes
     ----------
     centre : (etas, subjects) float
+    precision : (subjects, etas, etas) float
+        What the covariances were made of.
     factor, inverse : (etas, etas, 1, subjects) float
         C with covariance C·C', and C⁻¹.
+    width : (etas, 1, subjects) float
+        Standard deviations, the square roots of the diagonal of C·C'.
     """
 
     centre: Array
+    precision: Array
     factor: Array
     inverse: Array
+    width: Array
 
     widening: ClassVar[float] = 1.2
     """Of the standard deviations: an independent proposal must not be narrower than its target."""
@@ -67,7 +73,15 @@ class Proposal:
         """Return the proposal with covariances near precision⁻¹, (subjects, etas, etas)."""
         inverse = np.linalg.cholesky(precision).transpose(0, 2, 1) / cls.widening
         factor = np.linalg.inv(inverse)
-        return cls(centre, factor.transpose(1, 2, 0)[:, :, None], inverse.transpose(1, 2, 0)[:, :, None])
+        # Contiguous along subjects, the axis everything is batched over.
+        spread = np.ascontiguousarray(factor.transpose(1, 2, 0))[:, :, None]
+        return cls(
+            centre,
+            precision,
+            spread,
+            np.ascontiguousarray(inverse.transpose(1, 2, 0))[:, :, None],
+            np.sqrt((spread * spread).sum(axis=1)),
+        )
 
     def draw(self, rng: np.random.Generator, chains: int) -> tuple[Array, Array]:
         """Return etas (etas, chains, subjects) and their −2 log density up to a constant per subject."""
@@ -91,9 +105,10 @@ class ChainState:
     data, prior : (chains, subjects) float
         −2 log p(y | η) and η'Ω⁻¹η.
     scale : (etas,) float
-        Standard deviation of the random-walk steps, adapted to an acceptance of 0.4.
+        Length of the random-walk steps of each component, as a multiple of the subject's own width there,
+        adapted to an acceptance of 0.4.
     block_scale : float
-        Factor on them when all components move together.
+        The same for steps of all components together, in the shape of the subject's proposal.
     accepted : float
         Share of random-walk proposals accepted in the last sweep.
     """
@@ -104,6 +119,13 @@ class ChainState:
     scale: Array
     block_scale: float
     accepted: float = 0.0
+
+    @classmethod
+    def at(cls, target: Target, eta: Array) -> ChainState:
+        """Return chains that start at `eta`."""
+        q = len(eta)
+        data, _ = target.data_part(eta)
+        return cls(eta, data, target.prior_part(eta), np.full(q, 2.0), 2.0 / max(q, 1) ** 0.5)
 
 
 _TARGET_ACCEPTANCE = 0.4
@@ -132,6 +154,7 @@ def sweep(
     mode: int = 1,
     single: int = 1,
     block: int = 1,
+    adapt: bool = True,
 ) -> ChainState:
     """Return the chains after one sweep of four kernels.
 
@@ -148,6 +171,13 @@ def sweep(
         Passes of random walks over one component at a time.
     block : int
         Random walks in all components at once.
+    adapt : bool
+        Whether the lengths of the random walks follow their acceptance.
+
+    Notes
+    -----
+    Random walks are measured by the width of each subject's proposal, so that subjects who know much and
+    little about an eta accept alike; without proposals by the standard deviations of Ω.
 
     References
     ----------
@@ -158,6 +188,7 @@ def sweep(
     eta, data, prior_value = state.eta, state.data, state.prior
     scale, block_scale = state.scale, state.block_scale
     walked, moves = 0.0, 0
+    adaptation = _ADAPTATION if adapt else 0.0
 
     def threshold() -> Array:
         return 2.0 * rng.standard_exponential((chains, n))  # −2 log of a uniform number
@@ -183,11 +214,16 @@ def sweep(
             prior_value = np.where(accept, new_prior, prior_value)
             density = np.where(accept, new_density, density)
 
+    if independent is not None:
+        width = independent.width
+    else:
+        width = np.sqrt((target.chol * target.chol).sum(axis=1))[:, None, None]
+
     for _ in range(single):
         rates = np.empty(q)
         for k in range(q):
             proposal = eta.copy()
-            proposal[k] += scale[k] * rng.standard_normal((chains, n))
+            proposal[k] += (scale[k] * width[k]) * rng.standard_normal((chains, n))
             new, _ = target.data_part(proposal)
             new_prior = target.prior_part(proposal)
             accept = new + new_prior - data - prior_value < threshold()
@@ -195,11 +231,13 @@ def sweep(
             data = np.where(accept, new, data)
             prior_value = np.where(accept, new_prior, prior_value)
             rates[k] = np.count_nonzero(accept) / accept.size
-        scale = scale * (1.0 + _ADAPTATION * (rates - _TARGET_ACCEPTANCE))
+        scale = scale * (1.0 + adaptation * (rates - _TARGET_ACCEPTANCE))
         walked, moves = walked + float(rates.sum()) / q, moves + 1
 
     for _ in range(block):
-        proposal = eta + (block_scale * scale)[:, None, None] * rng.standard_normal(eta.shape)
+        z = rng.standard_normal(eta.shape)
+        shaped = np.tensordot(target.chol, z, 1) if independent is None else (independent.factor * z).sum(axis=1)
+        proposal = eta + block_scale * shaped
         new, _ = target.data_part(proposal)
         new_prior = target.prior_part(proposal)
         accept = new + new_prior - data - prior_value < threshold()
@@ -207,6 +245,6 @@ def sweep(
         data = np.where(accept, new, data)
         prior_value = np.where(accept, new_prior, prior_value)
         rate = np.count_nonzero(accept) / accept.size
-        block_scale = block_scale * (1.0 + _ADAPTATION * (rate - _TARGET_ACCEPTANCE))
+        block_scale = block_scale * (1.0 + adaptation * (rate - _TARGET_ACCEPTANCE))
         walked, moves = walked + rate, moves + 1
     return ChainState(eta, data, prior_value, scale, block_scale, walked / max(moves, 1))

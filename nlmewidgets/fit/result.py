@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ class Fit:
             start=model,
             data=data,
             method=method.name,
-            options=asdict(method),
+            options=method.options,
             values=last.values,
             ofv=last.ofv,
             ofv_by=last.ofv_by,

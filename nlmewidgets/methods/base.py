@@ -122,6 +122,11 @@ class Method:
         """Return the objective at given values."""
         raise NotImplementedError
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that describe the method (not the live controls some have), by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+
     @classmethod
     def with_options(cls, options: Mapping[str, Any]) -> Method:
         """Return the method with options given by keyword.

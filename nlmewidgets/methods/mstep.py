@@ -343,7 +343,7 @@ def maximise(
     for k, d in zip(plan.newton, move, strict=False):
         theta[k] = space.theta[k].natural(space.theta[k].free(theta[k]) + d)
     for k, d in zip(plan.newton_sigma, move[len(plan.newton) :], strict=True):
-        sigma[k] = space.sigma[k].natural(space.sigma[k].free(sigma[k]) + d)
+        sigma[k] = max(space.sigma[k].natural(space.sigma[k].free(sigma[k]) + d), math.sqrt(floor) * sigma[k])
     if space.omega_map.rows:
         mean = plan.mean(problem.typical(theta).slots)
         cross = statistics.u @ mean.T

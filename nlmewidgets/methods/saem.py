@@ -14,26 +14,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.modes import find_modes
-from nlmewidgets.core.parameters import ParameterSpace, Values
+from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.sample import ChainState, Proposal, Target, refresh, sweep
 from nlmewidgets.methods.base import Iteration, Method
 from nlmewidgets.methods.marginal import at_the_edge, log_det, precision_of
 from nlmewidgets.methods.mstep import Plan, Statistics, maximise
+from nlmewidgets.methods.phases import PhaseControl, smoothing_length, trend_of
 from nlmewidgets.methods.quadrature import affordable_nodes, evaluate_quadrature
+from nlmewidgets.methods.saem_state import Progress, State, restore_generator, stored_generator
 
 __all__ = ["SAEM"]
 
 
 _CHAINS_IN_TOTAL = 200
+_CHAINS_EACH = 20
+_CHEAP_PREDICTIONS = 8_000
+"""Made at once, they cost little more than a few hundred (docs/decisions/0017)."""
+_POWER = 0.7
+_ANNEALED = 75
+"""Iterations of an automatic exploration with annealing."""
+_WINDOW = 75
+"""Iterations the stopping rule looks back on."""
+_EVERY = 10
+_SHORTEST_SMOOTHING = 50
+_LONGEST = 1000
+"""Iterations of an automatic phase."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +57,41 @@ class SAEM(Method):
     ----------
     burn_in : int
         Sweeps of the chains before the first update.
-    explore : int
-        Iterations with step size γ = 1, which find the neighbourhood of the maximum.
-    smooth : int
-        Iterations with γ_k = 1/k, which average the noise away.
+    explore : int or 'auto'
+        Iterations with step size γ = 1, which find the neighbourhood of the maximum.  'auto': until no parameter
+        drifts beyond its Monte Carlo noise (150 to 1000).
+    smooth : int or 'auto'
+        Iterations with γ_k = k^(-0.7), whose average is the estimate.  'auto': as many as bring the Monte Carlo
+        error to `tolerance` (50 to 1000).
     chains : int
-        Chains per subject; 0: as many as make 200 in total, which on so few numbers cost little more than one.
+        Chains per subject; 0: as many as make 200 in total, and up to 20 per subject as long as they cost
+        little more than one.
+    tolerance : float
+        Monte Carlo error of an estimate, as a share of its standard error, that an automatic smoothing aims at.
     annealing : float
-        During the first half of `explore` a variance may shrink by this factor an iteration at most.
+        At first (half of `explore`, or 75 iterations) no variance, residual ones among them, shrinks by more than
+        this factor an iteration.
     objective_every : int
         Iterations between evaluations of the Laplace objective for display.
+    control : PhaseControl
+        Extends or ends a phase while it runs: each method object has its own.
+
+    Notes
+    -----
+    Each iteration leaves the conditional means and standard deviations of the etas in `arrays`
+    ("conditional_mean", "conditional_sd"; averages over the smoothing), and its whole state beside them: a
+    resumed fit goes on as if it had never been interrupted, to the last digit.  Resuming a completed fit
+    smooths on.  Censored observations enter by their probability (docs/decisions/0017).
     """
 
     burn_in: int = 5
-    explore: int = 300
-    smooth: int = 100
+    explore: int | Literal["auto"] = "auto"
+    smooth: int | Literal["auto"] = "auto"
     chains: int = 0
+    tolerance: float = 0.1
     annealing: float = 0.95
     objective_every: int = 20
+    control: PhaseControl = field(default_factory=PhaseControl, repr=False, compare=False)
 
     name: ClassVar[str] = "saem"
     title: ClassVar[str] = "SAEM"
@@ -80,83 +110,32 @@ class SAEM(Method):
         return evaluate_quadrature(problem, values, affordable_nodes(problem)).ofv
 
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
-        """Yield every iteration, from 0 (the start) to `explore` + `smooth`."""
-        if min(self.burn_in, self.explore, self.smooth, self.chains) < 0 or self.explore + self.smooth < 1:
-            raise MethodError("SAEM needs non-negative phase lengths and at least one iteration.")
-        space, n, q = problem.space, problem.n_subjects, problem.n_eta
-        chains = self.chains or max(1, math.ceil(_CHAINS_IN_TOTAL / n))
+        """Yield every iteration, from 0 (the start)."""
+        self._check()
         plan = Plan.of(problem, start)
-        values = start
-        with np.errstate(all="ignore"):
-            ofv, centre = _look(problem, values, None)
-            target = _target(problem, values)
-            eta = np.tensordot(target.chol, 0.5 * rng.standard_normal((q, chains, n)), 1)
-            state = ChainState(
-                eta, *_empty(chains, n), 0.5 * np.sqrt(np.diag(problem.occasions.expand(values.omega))), 1.0
-            )
-            state = refresh(target, state, eta)
-            for _ in range(self.burn_in):
-                state = sweep(target, state, rng, centre)
-        mean = state.eta.mean(axis=1)
-        statistics = Statistics.empty(problem, plan)
-        total = self.explore + self.smooth
-        yield self._iteration(0, "burn-in", values, ofv, mean, space, total, 1.0, state)
-        for k in range(1, total + 1):
-            exploring = k <= self.explore
-            gamma = 1.0 if exploring else 1.0 / (k - self.explore)
-            floor = self.annealing if k <= self.explore // 2 else 0.0
-            with np.errstate(all="ignore"):
-                # The proposals around the modes do most of the work; the others take turns to reach what they miss.
-                turn = k % 3
-                state = sweep(target, state, rng, centre, prior=turn == 0, single=turn == 1, block=turn == 2)
-                f = problem.predict(problem.slots(target.typical, state.eta))
-                fresh = Statistics.of(problem, plan, values, target.typical, state.eta, f)
-                statistics = statistics.towards(fresh, gamma)
-                new = maximise(problem, plan, values, statistics, step=gamma, floor=floor)
-                moved = _target(problem, new)
-                # Individual parameters stay where they are: a mu-referenced theta moves its etas.
-                eta = state.eta + (plan.mean(target.typical) - plan.mean(moved.typical))[:, None, :]
-                mean = mean + (1.0 / max(1, k - self.explore)) * (eta.mean(axis=1) - mean)
-                values, target = new, moved
-                state = refresh(target, state, eta, None if len(plan.newton) else f)
-                if k % self.objective_every == 0 or k in (1, 2, 5, 10) or k == total:
-                    ofv, centre = _look(problem, values, centre)
-            phase = "explore" if exploring else "smooth"
-            last = self._iteration(k, phase, values, ofv, mean, space, total, gamma, state)
-            if problem.penalty is not None:
-                last = replace(last, details={**last.details, "prior": problem.penalty.value(values)})
-            yield last
+        state = self._begin(problem, start, rng)
+        yield self._iteration(problem, state, 1.0, rng)
+        yield from self._run(problem, plan, state, rng)
 
-    def _iteration(
-        self,
-        k: int,
-        phase: str,
-        values: Values,
-        ofv: float,
-        eta: Array,
-        space: ParameterSpace,
-        total: int,
-        gamma: float,
-        state: ChainState,
-    ) -> Iteration:
-        done = k == total
-        message = ""
-        if done:
-            message = f"Completed {self.explore} exploring and {self.smooth} smoothing iterations."
-            message += at_the_edge(space, values)
-        return Iteration(
-            k=k,
-            phase=phase,
-            values=values,
-            ofv=ofv,
-            eta=eta,
-            space=space,
-            ofv_by="laplace",
-            status="converged" if done else "running",
-            message=message,
-            progress=k / total,
-            details={"gamma": gamma, "acceptance": state.accepted},
-        )
+    def resume(self, problem: Problem, last: Iteration, rng: np.random.Generator) -> Iterator[Iteration]:
+        """Yield the iterations after `last`, whose arrays hold chains, statistics and generator.
+
+        A completed fit goes on smoothing: up to `smooth` iterations if these are more now, else as many again.
+        """
+        self._check()
+        plan = Plan.of(problem, problem.space.initial)
+        state = State.restore(problem, plan, last.arrays)
+        if state is None:
+            return self.steps(problem, last.values, rng)
+        restore_generator(rng, last.arrays["saem_generator"])
+        p = state.progress
+        if p.done:
+            length = 100 if self.smooth == "auto" else self.smooth
+            more = length if length > p.smoothed else p.smoothed + max(length, 1)
+            state = replace(state, progress=replace(p, done=False, smoothing=True, planned=more))
+        elif p.smoothing and self.smooth != "auto":
+            state = replace(state, progress=replace(p, planned=max(p.planned, self.smooth)))
+        return self._run(problem, plan, state, rng)
 
     def finish(self, problem: Problem, last: Iteration) -> Iteration:
         """Return the iteration with −2 log L by quadrature and the modes as etas."""
@@ -165,9 +144,163 @@ class SAEM(Method):
         by = "laplace" if nodes == 1 else f"agq, {nodes} nodes"
         return replace(last, ofv=result.ofv, ofv_by=by, eta=result.eta)
 
+    # ------------------------------------------------------------------ algorithm
 
-def _empty(chains: int, n: int) -> tuple[Array, Array]:
-    return np.zeros((chains, n)), np.zeros((chains, n))
+    def _check(self) -> None:
+        for name in ("explore", "smooth"):
+            length = getattr(self, name)
+            if isinstance(length, str) and length != "auto":
+                raise MethodError(f"{name}={length!r} is no number of iterations; give one, or 'auto'.")
+        given = [n for n in (self.explore, self.smooth) if n != "auto"]
+        if min([self.burn_in, self.chains, *given]) < 0 or (self.explore == 0 and self.smooth == 0):
+            raise MethodError("SAEM needs non-negative phase lengths and at least one iteration.")
+        if not self.tolerance > 0:
+            raise MethodError(f"tolerance={self.tolerance:g} is not positive; 0.1 is a tenth of a standard error.")
+
+    def _begin(self, problem: Problem, start: Values, rng: np.random.Generator) -> State:
+        q, n = problem.n_eta, problem.n_subjects
+        chains = self.chains or chains_for(n, problem.n_obs)
+        with np.errstate(all="ignore"):
+            ofv, proposal = _look(problem, start, None)
+            target = _target(problem, start)
+            chain = ChainState.at(target, np.tensordot(target.chol, 0.5 * rng.standard_normal((q, chains, n)), 1))
+            for _ in range(self.burn_in):
+                chain = sweep(target, chain, rng, proposal)
+        average = problem.space.pack(start)
+        return State(
+            values=start,
+            average=average,
+            chains=chain,
+            statistics=Statistics.empty(problem, Plan.of(problem, start)),
+            proposal=proposal,
+            first=chain.eta.mean(axis=1),
+            second=(chain.eta * chain.eta).mean(axis=1),
+            trace=np.zeros((0, len(average))),
+            ofv=ofv,
+            progress=Progress(smoothing=self.explore == 0, planned=(100 if self.smooth == "auto" else self.smooth)),
+        )
+
+    def _run(self, problem: Problem, plan: Plan, state: State, rng: np.random.Generator) -> Iterator[Iteration]:
+        target = _target(problem, state.values)
+        while not state.progress.done:
+            gamma = (state.progress.smoothed + 1.0) ** -_POWER if state.progress.smoothing else 1.0
+            with np.errstate(all="ignore"):
+                state, target = self._advance(problem, plan, state, target, gamma, rng)
+                state = replace(state, progress=self._counted(state))
+                k = state.progress.k
+                if k % self.objective_every == 0 or k in (1, 2, 5, 10) or state.progress.done:
+                    ofv, proposal = _look(problem, state.values, state.proposal)
+                    state = replace(state, ofv=ofv, proposal=proposal)
+            yield self._iteration(problem, state, gamma, rng)
+
+    def _advance(
+        self, problem: Problem, plan: Plan, state: State, target: Target, gamma: float, rng: np.random.Generator
+    ) -> tuple[State, Target]:
+        """Return the state after simulation, approximation and maximisation, and the chains' next target."""
+        p = state.progress
+        annealed = _ANNEALED if self.explore == "auto" else self.explore // 2
+        floor = self.annealing if not p.smoothing and p.explored < annealed else 0.0
+        # The proposals around the modes do most of the work; the others take turns to reach what they miss.
+        turn = (p.k + 1) % 3
+        chains = sweep(target, state.chains, rng, state.proposal, prior=turn == 0, single=turn == 1, block=turn == 2)
+        f = problem.predict(problem.slots(target.typical, chains.eta))
+        fresh = Statistics.of(problem, plan, state.values, target.typical, chains.eta, f)
+        statistics = state.statistics.towards(fresh, gamma)
+        values = maximise(problem, plan, state.values, statistics, step=gamma, floor=floor)
+        moved = _target(problem, values)
+        # Individual parameters stay where they are: a mu-referenced theta moves its etas.
+        eta = chains.eta + (plan.mean(target.typical) - plan.mean(moved.typical))[:, None, :]
+        chains = refresh(moved, chains, eta, None if len(plan.newton) else f)
+        x = problem.space.pack(values)
+        m = p.smoothed + 1 if p.smoothing else 1
+        moments = eta.mean(axis=1), (eta * eta).mean(axis=1)
+        return replace(
+            state,
+            values=values,
+            # Weights that grow with k forget how the smoothing began.
+            average=x if m == 1 else state.average + 2.0 / (m + 1.0) * (x - state.average),
+            chains=chains,
+            statistics=statistics,
+            first=state.first + (moments[0] - state.first) / m,
+            second=state.second + (moments[1] - state.second) / m,
+            trace=state.trace if p.smoothing else np.concatenate([state.trace[-_WINDOW + 1 :], x[None]]),
+        ), moved
+
+    def _counted(self, state: State) -> Progress:
+        """Return the progress after one more iteration: which phase is next, or that this was the last."""
+        p = state.progress
+        extra, end = self.control.take()
+        if p.smoothing:
+            p = replace(p, smoothed=p.smoothed + 1, planned=p.planned + extra)
+            return replace(p, done=end or p.smoothed >= p.planned)
+        p = replace(p, explored=p.explored + 1)
+        if extra:
+            p = replace(p, hold=max(p.hold, p.explored if self.explore == "auto" else self.explore) + extra)
+        over, settled = p.explored >= (_LONGEST if self.explore == "auto" else self.explore), False
+        if self.explore == "auto" and p.explored >= _ANNEALED + _WINDOW and p.explored % _EVERY == 0:
+            settled = not trend_of(state.trace).moving.any()
+            over = over or settled
+        if not end and (not over or p.explored < p.hold):
+            return p
+        if self.smooth != "auto":
+            planned = self.smooth
+        else:
+            chains = state.chains.eta.shape[1]
+            wanted = smoothing_length(trend_of(state.trace).persistence, chains, self.tolerance)
+            planned = min(max(wanted, _SHORTEST_SMOOTHING), _LONGEST)
+        return replace(p, smoothing=True, planned=planned, settled=settled, done=planned == 0)
+
+    def _iteration(self, problem: Problem, state: State, gamma: float, rng: np.random.Generator) -> Iteration:
+        p, space = state.progress, problem.space
+        values = space.unpack(state.average, state.values)
+        phase = "burn-in" if not p.k else "smooth" if p.smoothed else "explore"
+        details = {"gamma": gamma, "acceptance": state.chains.accepted}
+        if problem.penalty is not None:
+            details["prior"] = problem.penalty.value(values)
+        return Iteration(
+            k=p.k,
+            phase=phase,
+            values=values,
+            ofv=state.ofv,
+            eta=state.first,
+            space=space,
+            ofv_by="laplace",
+            status="converged" if p.done else "running",
+            message=self._message(p) + at_the_edge(space, values) if p.done else "",
+            progress=self._share(p),
+            details=details,
+            arrays=state.arrays() | {"saem_generator": stored_generator(rng)},
+        )
+
+    def _message(self, p: Progress) -> str:
+        text = f"Completed {p.explored} exploring and {p.smoothed} smoothing iterations."
+        if self.explore == "auto":
+            text += (
+                " No parameter was drifting beyond its Monte Carlo noise when exploring ended."
+                if p.settled
+                else " Exploring ended with a parameter still drifting; resume the fit, or start nearer."
+            )
+        if self.smooth == "auto":
+            text += (
+                f" Smoothing was as long as a Monte Carlo error of {self.tolerance:g} standard errors needs."
+                if p.planned < _LONGEST
+                else f" A Monte Carlo error of {self.tolerance:g} standard errors needs more; resume the fit."
+            )
+        return text
+
+    def _share(self, p: Progress) -> float:
+        if p.done:
+            return 1.0
+        explore = max(p.explored + 1, p.hold, 200 if self.explore == "auto" else self.explore)
+        smooth = p.planned or (100 if self.smooth == "auto" else self.smooth)
+        explore = p.explored if p.smoothing else explore
+        return min(p.k / max(explore + smooth, 1), 0.99)
+
+
+def chains_for(subjects: int, observations: int) -> int:
+    """Return the chains per subject: enough draws for the variances, as far as they are nearly free."""
+    cheap = min(_CHAINS_EACH, _CHEAP_PREDICTIONS // max(observations, 1))
+    return max(1, math.ceil(_CHAINS_IN_TOTAL / subjects), cheap)
 
 
 def _look(problem: Problem, values: Values, last: Proposal | None) -> tuple[float, Proposal]:

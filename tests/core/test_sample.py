@@ -10,7 +10,7 @@ from scipy import integrate
 
 import nlmewidgets as nw
 from nlmewidgets.core.modes import find_modes
-from nlmewidgets.core.sample import ChainState, Proposal, Target, refresh, sweep
+from nlmewidgets.core.sample import ChainState, Proposal, Target, sweep
 
 CHAINS = 4_000
 MANY = 40_000
@@ -41,9 +41,7 @@ def proposal_of(target: Target) -> Proposal:
 
 
 def state_at(target: Target, eta: np.ndarray) -> ChainState:
-    empty = np.zeros(eta.shape[1:])
-    start = ChainState(eta, empty, empty, 0.5 * np.sqrt(np.diag(np.linalg.inv(target.precision))), 1.0)
-    return refresh(target, start, eta)
+    return ChainState.at(target, eta)
 
 
 @pytest.fixture(scope="module")

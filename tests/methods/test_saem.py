@@ -106,7 +106,7 @@ def test_step_sizes_and_phases_are_those_of_the_options(theophylline: nw.Data, o
     iterations = list(nw.stream(oral_model(), theophylline, "saem", seed=1, explore=7, smooth=4))
     assert [it.k for it in iterations] == list(range(12))
     assert [it.phase for it in iterations] == ["burn-in"] + ["explore"] * 7 + ["smooth"] * 4
-    assert [it.details["gamma"] for it in iterations[1:]] == [1.0] * 7 + [1.0, 1 / 2, 1 / 3, 1 / 4]
+    assert [it.details["gamma"] for it in iterations[1:]] == [1.0] * 7 + [k**-0.7 for k in (1, 2, 3, 4)]
     assert iterations[-1].status == "converged"
     assert "7 exploring and 4 smoothing" in iterations[-1].message
 
