@@ -118,9 +118,14 @@ class Run:
     def steps(self) -> Iterator[Iteration]:
         """Yield the method's iterations; the first and the last name the subjects left out."""
         rng = np.random.default_rng(self.seed)
+        previous: Iteration | None = None
         for iteration in self.method.steps(self.problem, self.model.values, rng):
             ends = iteration.k == 0 or iteration.status != "running"
-            yield self._noted(iteration) if ends and self.excluded else iteration
+            shown = self._noted(iteration) if ends and self.excluded else iteration
+            if previous is not None:
+                previous.release()
+            yield shown
+            previous = shown
 
     def _noted(self, iteration: Iteration) -> Iteration:
         note = " ".join(f"Subject {i} is left out: {why}" for i, why in self.excluded.items())

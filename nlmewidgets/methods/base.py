@@ -45,7 +45,8 @@ class Iteration:
     details : mapping
         Numbers of the method's own (gradient size, step, γ_k, acceptance, …).
     arrays : mapping
-        What else the method leaves behind at its end (conditional moments, posterior draws, …), by name.
+        What else the method leaves behind (conditional moments, posterior draws, the state it goes on from, …),
+        by name.  Of the iterations of one fit only the newest holds any: a whole history of them would be large.
     """
 
     k: int
@@ -81,6 +82,10 @@ class Iteration:
     def sigma(self) -> pd.Series:
         """Residual standard deviations by name."""
         return pd.Series(self.values.sigma, index=[p.name for p in self.space.sigma], name="sigma", copy=True)
+
+    def release(self) -> None:
+        """Let the arrays go, because a newer iteration holds them."""
+        object.__setattr__(self, "arrays", {})
 
     def to_dict(self) -> dict[str, float]:
         """Return all population parameters by name (omegas and sigmas as SDs)."""

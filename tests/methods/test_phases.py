@@ -173,3 +173,9 @@ def test_poor_options_are_refused_in_a_sentence(theophylline: nw.Data, oral_mode
         oral_model().fit(theophylline, "saem", explore="long")
     with pytest.raises(nw.MethodError, match="tolerance=0 is not positive"):
         oral_model().fit(theophylline, "saem", tolerance=0.0)
+
+
+def test_only_the_newest_iteration_of_a_fit_holds_arrays(theophylline: nw.Data, oral_model) -> None:
+    seen = list(nw.stream(oral_model(), theophylline, "saem", seed=1, explore=3, smooth=2))
+    assert [bool(it.arrays) for it in seen] == [False] * 5 + [True]
+    assert seen[-1].arrays["conditional_sd"].shape == (3, 12)
