@@ -25,7 +25,7 @@ from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
-from nlmewidgets.core.sample import ChainState, Proposal, Target, refresh, sweep
+from nlmewidgets.core.sample import ChainState, Proposal, Target, sweep
 from nlmewidgets.methods.mstep import Plan
 
 __all__ = ["LouisInformation", "louis_information"]
@@ -129,9 +129,7 @@ def conditional_draws(problem: Problem, values: Values, start: Array, rng: np.ra
         centre = Proposal.around(np.where(np.isfinite(modes.eta), modes.eta, 0.0), half)
         target = Target(problem, typical, precision, np.linalg.cholesky(omega), values.sigma)
         eta, _ = centre.draw(rng, _CHAINS)
-        scale = 0.5 * np.sqrt(np.diag(omega))
-        state = ChainState(eta, np.zeros((_CHAINS, n)), np.zeros((_CHAINS, n)), scale, 1.0)
-        state = refresh(target, state, eta)
+        state = ChainState.at(target, eta)
         for _ in range(_BURN_IN):
             state = sweep(target, state, rng, centre)
         kept = []
