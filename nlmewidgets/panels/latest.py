@@ -52,14 +52,20 @@ class Latest(Generic[Q, A]):
                     self._thread = None
                     return
                 request = self._request.pop()
-            answer = self._compute(request)
+            try:
+                answer = self._compute(request)
+            except BaseException:  # the next request finds a worker all the same
+                with self._lock:
+                    self._thread = None
+                raise
             with self._lock:
                 overtaken = bool(self._request)
             if not overtaken:
                 self._publish(answer)
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until nothing is being computed."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is being computed, and return whether that is so."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout)
+        return self._thread is None

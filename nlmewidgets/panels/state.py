@@ -45,6 +45,8 @@ class Point:
 
 _SLOW = 0.03
 """Seconds: an objective that takes longer is computed beside the sliders, latest value first."""
+_PATIENCE = 1.5
+"""Seconds the interface waits for the first look, which compiles the model, before it opens without."""
 
 
 class Selection(tl.HasTraits):
@@ -131,8 +133,7 @@ class State(Selection):
         self.set_trait("dvid", self.dvids[0])
         self.lock = threading.RLock()
         self._latest = Latest(self._look, self._looked)
-        # An integrated system is looked at beside the sliders from the first look on.
-        self._cost = math.inf if getattr(self.problem.structure, "precision", 0.0) else 0.0
+        self._cost = math.inf
         self._eta: Any = None
         nothing = np.zeros((self.problem.n_eta, self.problem.n_subjects))
         self.point = Point(self.problem, model.values, nothing, "the slider values")  # until the first look
@@ -140,6 +141,9 @@ class State(Selection):
         space = model.space
         self.set_trait("fixed", tuple(name for name in space.names if space.is_fixed(name)))
         self.set_trait("params", space.to_dict(space.initial))
+        # An integrated system stays beside the sliders; what else is looked at in time need not.
+        if not getattr(self.problem.structure, "precision", 0.0) and self._latest.wait(_PATIENCE):
+            self._cost = 0.0
 
     # --------------------------------------------------------------------- outputs
 
@@ -200,15 +204,15 @@ class State(Selection):
 
     def _look(self, values: Values) -> Look:
         # Where a look is dear (differential equations) the etas of the last one are a start worth having.
-        start = self._eta if self._cost > _SLOW else None
+        start = self._eta if self._cost > _PATIENCE else None
         return look(self.problem, values, self.method, start)
 
     def _looked(self, seen: Look) -> None:
         with self.lock:
             self._eta = seen.eta
-            other = self.objective_by not in ("", seen.by)
+            other = self.objective_by != seen.by
             self.objective_by = seen.by
             self.point = Point(self.problem, seen.values, seen.eta, "the slider values")
             self.ofv, self.notice = seen.ofv, seen.message
             if other:
-                self.pin()  # objectives of different methods are not comparable: count from here
+                self.pin()  # the first look; or objectives of different methods, which are not comparable

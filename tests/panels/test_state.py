@@ -137,3 +137,14 @@ def test_panels_show_the_sliders_until_a_fit_ends_and_again_when_one_moves(explo
     assert np.array_equal(explorer.point.values.theta, explorer.result.values.theta)
     explorer.params = {"CL": 2.9}
     assert explorer.point.label == "the slider values"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_latest_answers_again_after_a_request_that_failed() -> None:
+    answers: list[float] = []
+    latest = Latest(lambda x: 1.0 / x, answers.append)
+    latest.put(0.0)
+    latest.wait(10)
+    latest.put(2.0)
+    latest.wait(10)
+    assert answers == [0.5]
