@@ -31,7 +31,7 @@ from nlmewidgets.core.symbols import covariate, dose, dv, eta, f, level, sigma, 
 from nlmewidgets.core.system import Route
 from nlmewidgets.core.tails import log_ndtr, log_ndtr_between
 from nlmewidgets.core.tolerance import Tolerance
-from nlmewidgets.fit import Fit, fit_async, load_fit, stream
+from nlmewidgets.fit import Comparison, Fit, aic, bic, bicc, compare, fit_async, load_fit, lrt, stream
 from nlmewidgets.library.likelihood import Bernoulli, Categorical, Event, LogLikelihood, NegativeBinomial, Poisson
 from nlmewidgets.library.residual import (
     Additive,
@@ -60,6 +60,7 @@ __all__ = [
     "Categorical",
     "Combined",
     "Combined1",
+    "Comparison",
     "Data",
     "DataError",
     "Event",
@@ -86,8 +87,12 @@ __all__ = [
     "StudentLogNormal",
     "TransformBothSides",
     "Tolerance",
+    "aic",
     "allometric",
+    "bic",
+    "bicc",
     "category",
+    "compare",
     "covariate",
     "datasets",
     "diagnostics",
@@ -107,6 +112,7 @@ __all__ = [
     "log_ndtr",
     "log_ndtr_between",
     "look",
+    "lrt",
     "maturation",
     "methods",
     "ndtr",
