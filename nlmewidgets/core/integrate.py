@@ -8,8 +8,9 @@ one that has finished is dropped, so the work is that of the lanes still under w
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.radau import Radau
 from nlmewidgets.core.runge_kutta import VERNER, Attempt, Explicit
 from nlmewidgets.core.tolerance import Tolerance
-from nlmewidgets.core.variational import Variational
+from nlmewidgets.core.variational import Rate, Variational
 
 __all__ = ["Failure", "Intervals", "integrate"]
 
@@ -41,6 +42,7 @@ class Intervals(NamedTuple):
     stretch: tuple[Array, Array] | None  # derivatives of the length: (slots, ·), (random, slots, ·)
     clock: Array | None  # (rows of the clock, S, L): the start with its derivatives
     n_read: int
+    unit: Array | None = None  # (slots, ·): what a usual change of each slot is; its columns are those of `constants`
 
 
 class Failure(NamedTuple):
@@ -61,6 +63,7 @@ class _Lanes:
     rows: Array  # (R, L)
     slope: Array  # (R, L)
     constants: Array
+    unit: Array  # (R − n, L) of each sensitivity
     left: Array  # what remains of the interval
     h: Array  # proposed by the error control
     tries: Ints  # in this interval
@@ -77,7 +80,13 @@ class _Lanes:
 
 
 def integrate(
-    system: Variational, order: int, intervals: Intervals, tolerance: Tolerance | None = None, *, method: str = "auto"
+    system: Variational,
+    order: int,
+    intervals: Intervals,
+    tolerance: Tolerance | None = None,
+    *,
+    seen: Collection[int] | None = None,
+    method: str = "auto",
 ) -> tuple[Array, list[Failure]]:
     """Solve every lane.
 
@@ -89,6 +98,8 @@ def integrate(
     intervals : Intervals
         A first interval of length 0 with a jump sets the initial state, which is 0 before it.
     tolerance : Tolerance, optional
+    seen : collection of int, optional
+        States whose values are asked for, all without.  Others have to be right for what they do to these.
     method : {"auto", "explicit", "stiff"}
         "auto" starts every lane explicitly and changes as its stiffness asks.
 
@@ -107,12 +118,14 @@ def integrate(
     pieces = max(1, round(lanes / chunk))
     with np.errstate(all="ignore"):
         for piece in np.array_split(np.arange(lanes), pieces):
-            _Run(system, order, intervals, tolerance, out, failures).solve(piece.astype(np.intp), method)
+            _Run(system, order, intervals, tolerance, seen, out, failures).solve(piece.astype(np.intp), method)
     return out, failures
 
 
 _CACHE = 400_000
 _SAFETY, _SHRINK, _GROW = 0.9, 0.1, 6.0
+_NOTHING = 0.1
+"""Part of the tolerance below which a state that only decays is nothing."""
 _VOTES = 15
 """Steps limited by stability, or in the stiff method not, before the method is changed."""
 _WORTHWHILE = 150
@@ -128,6 +141,7 @@ class _Run:
         order: int,
         intervals: Intervals,
         tolerance: Tolerance,
+        seen: Collection[int] | None,
         out: Array,
         failures: list[Failure],
     ) -> None:
@@ -139,7 +153,24 @@ class _Run:
         self.clock_rows = np.flatnonzero(self.state_of_row == system.n - 1) if system.clock else np.zeros(0, np.intp)
         self.groups = [slice(0, system.n), slice(system.n, system.rows(1)), slice(system.rows(1), system.rows(2))]
         self.groups = [g for g in self.groups[: order + 1] if g.stop > g.start]
+        self.fading = [(np.flatnonzero(self.state_of_row == i), rate) for i, rate, _ in system.fading]
+        self.passing = self._passing(range(system.n) if seen is None else seen)
         self._work = np.empty(0)
+
+    def _passing(self, seen: Collection[int]) -> list[tuple[Ints, Rate, list[tuple[Ints, Rate]]]]:
+        """Return the rows of each state that only passes something on, and of the states it passes it on to."""
+        system, order = self.system, self.order
+        keys: list[tuple[int, ...]] = [(i,) for i in range(system.n)]
+        keys += [*system.first] if order else []
+        keys += [*system.second] if order > 1 else []
+        place = {key: row for row, key in enumerate(keys)}
+        out = []
+        for i, rate, onward in system.fading:
+            if i not in seen and onward and all(r is not None for _, r in onward):
+                own = [key for key in keys if key[0] == i]
+                there = [(np.array([place[k, *key[1:]] for key in own]), r) for k, r in onward if r is not None]
+                out.append((np.array([place[key] for key in own]), rate, there))
+        return out
 
     def solve(self, lane: Ints, method: str) -> None:
         """Solve the lanes numbered `lane`."""
@@ -151,6 +182,7 @@ class _Run:
             np.zeros((r, n)),
             np.zeros((r, n)),
             np.empty((len(self.i.constants), n)),
+            np.ones((0 if self.i.unit is None else r - self.system.n, n)),
             np.zeros(n),
             np.zeros(n),
             np.zeros(n, np.intp),
@@ -205,30 +237,30 @@ class _Run:
     def _step(self, lanes: _Lanes, stopped: Array, solver: Explicit | Radau) -> None:
         """Try one step of every lane and accept it where its error is below the tolerance."""
         n = self.system.n
-        pieces = np.ceil(lanes.left / np.maximum(lanes.h, 1e-300) - 1e-3)
+        pieces = np.ceil(lanes.left / np.maximum(lanes.h, 1e-300) - 0.05)
         last = pieces <= 1
         # Two equal steps rather than a long one and a stub; the last one ends where the interval does.
         h = np.where(last, lanes.left, np.where(pieces == 2, 0.5 * lanes.left, lanes.h))
         h[stopped] = 0.0
         size = np.abs(lanes.rows)
         trial = solver.attempt(lanes.constants, lanes.rows, lanes.slope, h, self._weight(size[:n].copy()))
-        error = self._error(trial, size)
+        error = self._error(lanes, trial, size)
         ok = error <= 1.0
         factor = _SAFETY * np.maximum(error, 1e-10) ** solver.exponent
         np.clip(np.where(np.isfinite(error), factor, _SHRINK), _SHRINK, _GROW, out=factor)
         accepted = ok & ~stopped
         # A step cut short by the end of its interval says little about how long the next may be.
         lanes.h = np.where(accepted, np.where(last, np.maximum(lanes.h, h * factor), h * factor), h * factor)
-        if accepted.all():
-            lanes.rows[...] = trial.rows
-            lanes.slope[...] = trial.slope
-        else:
-            np.copyto(lanes.rows, trial.rows, where=accepted)
-            np.copyto(lanes.slope, trial.slope, where=accepted)
+        back = np.flatnonzero(~accepted)
+        if back.size:
+            trial.rows[:, back] = lanes.rows[:, back]
+            trial.slope[:, back] = lanes.slope[:, back]
             lanes.h[stopped] = 1.0
+        lanes.rows, lanes.slope = trial.rows, trial.slope
         lanes.left = np.where(accepted, np.where(last, 0.0, lanes.left - h), lanes.left)
         lanes.tries += 1
         self._vote(lanes, accepted, trial.stiffness, solver)
+        self._fade(lanes, h, size)
         arrived = np.flatnonzero(accepted & (lanes.left <= 0.0))
         if arrived.size:
             self._arrive(lanes, arrived, solver)
@@ -238,13 +270,14 @@ class _Run:
         self._fail(lanes, tiny, "the step size became too small")
         self._fail(lanes, ~lanes.done & (lanes.tries > self.tolerance.max_steps), "too many steps were needed")
 
-    def _error(self, trial: Attempt, size: Array) -> Array:
-        """Return each lane's error relative to the tolerance; `size` is overwritten."""
+    def _error(self, lanes: _Lanes, trial: Attempt, size: Array) -> Array:
+        """Return each lane's error relative to the tolerance, which overwrites `size`."""
         if len(self._work) < size.size:
             self._work = np.empty(size.size)
         work = self._work[: size.size].reshape(size.shape)
         np.absolute(trial.rows, out=work)
         np.maximum(size, work, out=size)
+        self._raise(lanes, size, work)
         ratio = trial.error
         ratio /= self._weight(size)
         ratio *= ratio
@@ -252,17 +285,49 @@ class _Run:
         for group in self.groups:
             np.maximum(total, ratio[group].mean(axis=0), out=total)  # a NaN stays one
         error = np.sqrt(total)
-        error[~np.isfinite(trial.rows).all(axis=0)] = np.nan
+        error[~np.isfinite(trial.rows.sum(axis=0))] = np.nan
         return error
+
+    def _raise(self, lanes: _Lanes, size: Array, work: Array) -> None:
+        """Raise the sizes that errors are compared with to what matters for what is asked for.
+
+        A sensitivity counts where a usual change along its slot would change the state.  A state that is not
+        seen and only passes on counts by where it goes: what is wrong by e with a state that leaves
+        at the rate J_ii has made state k wrong by J_ki/J_ii·e when it has left.
+        """
+        n = self.system.n
+        if self.i.unit is not None and len(size) > n:
+            floor = work[n:]
+            np.take(size, self.state_of_row[n:], axis=0, out=floor, mode="clip")
+            floor *= lanes.unit
+            np.maximum(size[n:], floor, out=size[n:])
+        for rows, rate, onward in self.passing:
+            floors = []
+            for there, other in onward:
+                ratio = np.abs(_value(rate, lanes.constants) / _value(other, lanes.constants))
+                floors.append(size[there] * ratio)
+            size[rows] = np.maximum(size[rows], np.minimum.reduce(floors))
 
     def _vote(self, lanes: _Lanes, accepted: Array, stiffness: Array, solver: Explicit | Radau) -> None:
         if isinstance(solver, Explicit):
-            other = stiffness > 0.7 * solver.tableau.stability  # the step is about as long as stability permits
+            other = stiffness > 0.7 * VERNER.stability  # the step is about as long as stability permits
         else:
             other = stiffness < 0.25 * VERNER.stability
         lanes.votes += accepted & other
         lanes.calm = np.where(other, 0, lanes.calm + accepted)
         lanes.votes[lanes.calm >= 6] = 0
+
+    def _fade(self, lanes: _Lanes, h: Array, weight: Array) -> None:
+        """Set to zero what has decayed below the tolerance: an explicit step would make it grow again."""
+        for rows, rate in self.fading:
+            value = np.abs(lanes.rows[rows[0]])
+            at = np.flatnonzero((value < _NOTHING * weight[rows[0]]) & (value != 0.0))
+            if at.size:
+                where = np.ix_(rows, at)
+                small = np.abs(lanes.rows[where]) + np.abs(h[at] * lanes.slope[where]) < _NOTHING * weight[where]
+                falls = _value(rate, lanes.constants[:, at]) < 0
+                where = np.ix_(rows, at[small.all(axis=0) & falls])
+                lanes.rows[where] = lanes.slope[where] = 0.0
 
     def _fail(self, lanes: _Lanes, failed: Array, reason: str) -> None:
         for place in np.flatnonzero(failed & ~lanes.done):
@@ -318,8 +383,20 @@ class _Run:
         at, block = at[changed], block[changed]
         if at.size:
             lanes.constants[:, at] = i.constants[:, block]
+            if i.unit is not None:
+                lanes.unit[:, at] = self._units(i.unit[:, block])
             lanes.slope[:, at] = self._slope(lanes, at, solver)
             lanes.h[at] = self._first_step(lanes, at, solver)
+
+    def _units(self, unit: Array) -> Array:
+        """Return the usual change of the slots of each sensitivity."""
+        system, parts = self.system, [np.zeros((0, unit.shape[1]))]
+        if self.order >= 1:
+            parts.append(unit[system.first_index[1]])
+        if self.order >= 2:
+            _, a, b = system.second_index
+            parts.append(unit[a] * unit[b])
+        return np.concatenate(parts)
 
     def _slope(self, lanes: _Lanes, at: Ints, solver: Explicit | Radau) -> Array:
         rows = lanes.rows[:, at]
@@ -376,3 +453,8 @@ class _Run:
                 turning[x, a] * first[b] + turning[x, b] * first[a] + twice[x] * first[a] * first[b]
             ) + slope[x] * second[a, b]
         return out
+
+
+def _value(rate: Rate, constants: Array) -> Any:
+    """Return a rate, or the rates of all lanes."""
+    return rate if isinstance(rate, float) else constants[rate]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.row_kernels import RowKernel
 from nlmewidgets.core.variational import Variational
 
-__all__ = ["DORMAND_PRINCE", "VERNER", "Attempt", "Explicit", "Tableau"]
+__all__ = ["VERNER", "Attempt", "Explicit", "Tableau"]
 
 
 class Tableau(NamedTuple):
@@ -39,23 +41,6 @@ def _lower(rows: list[list[float]]) -> Array:
         a[j, : len(row)] = row
     return a
 
-
-# Dormand & Prince, J. Comput. Appl. Math. 6 (1980) 19-26, doi:10.1016/0771-050X(80)90013-3.
-DORMAND_PRINCE = Tableau(
-    _lower(
-        [
-            [1 / 5],
-            [3 / 40, 9 / 40],
-            [44 / 45, -56 / 15, 32 / 9],
-            [19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729],
-            [9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656],
-            [35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84],
-        ]
-    ),
-    np.array([71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40]),
-    5,
-    3.25,
-)
 
 # Verner's "most efficient" 7(6) pair, Numer. Algor. 53 (2010) 383-396, doi:10.1007/s11075-009-9290-3; the test suite
 # checks its order conditions.  The slope at the new point is appended, so that it serves the next step.
@@ -132,7 +117,8 @@ VERNER = Tableau(
 class Attempt(NamedTuple):
     """A trial step: the new rows, their derivative, the error estimate, and h·|λ| as seen from the stages.
 
-    The arrays are the method's own workspace and valid until its next step.
+    The error is the method's own and valid until its next step; rows and derivative are valid until the next step
+    that starts from them.
     """
 
     rows: Array  # (R, L)
@@ -142,44 +128,81 @@ class Attempt(NamedTuple):
 
 
 class Explicit:
-    """An explicit pair bound to the rows of a system.
+    """Verner's pair bound to the rows of a system.
 
     Parameters
     ----------
     system : Variational
     order : int
         Sensitivities carried: 0, 1 or 2.
-    tableau : Tableau
     """
 
-    def __init__(self, system: Variational, order: int, tableau: Tableau = VERNER) -> None:
-        self.n, self.rhs, self.tableau = system.n, system.kernel(order), tableau
-        self.exponent = -1.0 / tableau.order
-        self._buffer = np.empty(0)
+    exponent = -1.0 / VERNER.order
+
+    def __init__(self, system: Variational, order: int) -> None:
+        self.n, self.rhs = system.n, system.kernel(order)
+        self._desk: _Desk | None = None
 
     def attempt(self, constants: Array, rows: Array, slope: Array, h: Array, weight: Array) -> Attempt:
         """Return a step of length h (L,) from `rows`, whose derivative is `slope`."""
-        a, stages = self.tableau.a, len(self.tableau.a)
-        size = rows.size
-        if len(self._buffer) < (stages + 3) * size:
-            self._buffer = np.empty((stages + 3) * size)
-        k = self._buffer[: stages * size].reshape(stages, size)
-        new, other, work = self._buffer[stages * size : (stages + 3) * size].reshape(3, *rows.shape)
-        shaped = k.reshape(stages, *rows.shape)
-        shaped[0] = slope
-        for j in range(1, stages):
-            last, new = new, other
-            # One pass over all earlier slopes; BLAS would wake threads for it, which cost more than they bring.
-            np.einsum("j,jn->n", a[j, :j], k[:j], out=new.reshape(-1))
-            new *= h
-            new += rows
-            self.rhs(constants, new, shaped[j])
-            other = last
+        desk = self._desk
+        if desk is None or desk.constants is not constants:
+            desk = self._desk = _Desk(self.rhs, constants, rows.shape)
+        k, at = desk.stages, desk.at
+        new, out, finish = desk.other(rows)
+        k[_PLACE[0]] = slope.reshape(-1)
+        end = len(_SUMS) - 1
+        for j in range(1, end + 1):
+            target = at if j < end else new
+            begin, weights = _SUMS[j]
+            # One pass over the earlier slopes; BLAS would wake threads for it, which cost more than they bring.
+            np.einsum("j,jn->n", weights, k[begin : begin + len(weights)], out=target.reshape(-1))
+            target *= h
+            target += rows
+            if j < end:
+                desk.run[j]()
+        finish()
         # The last two stages are both at the end of the step: their difference shows the spectral radius.
         n = self.n
-        size2 = np.sum(((new[:n] - other[:n]) / weight) ** 2, axis=0)
-        turn = np.sum(((shaped[-1, :n] - shaped[-2, :n]) / weight) ** 2, axis=0)
-        stiffness = h * np.sqrt(turn / np.where(size2 > 0, size2, np.inf))
-        np.einsum("j,jn->n", self.tableau.error, k, out=work.reshape(-1))
-        work *= h
-        return Attempt(new, shaped[-1], work, stiffness)
+        size = np.sum(((new[:n] - at[:n]) / weight) ** 2, axis=0)
+        turn = np.sum(((out[:n] - k[_PLACE[end - 1]].reshape(rows.shape)[:n]) / weight) ** 2, axis=0)
+        stiffness = h * np.sqrt(turn / np.where(size > 0, size, np.inf))
+        begin, weights = _ERROR
+        np.einsum("j,jn->n", weights, k[begin : begin + len(weights)], out=at.reshape(-1))
+        at *= h
+        return Attempt(new, out, at, stiffness)
+
+
+# The second stage is soon forgotten: stored first, it is left out of the later sums.
+_PLACE = [1, 0, *range(2, len(VERNER.a))]
+
+
+def _stored(weights: Array) -> tuple[int, Array]:
+    """Return where in storage the stages that have weights begin, and their weights."""
+    stored = np.zeros(len(weights))
+    stored[_PLACE] = weights
+    used = np.flatnonzero(stored)
+    return int(used[0]), stored[used[0] : used[-1] + 1]
+
+
+_SUMS = [(0, VERNER.error[:0]), *map(_stored, VERNER.a[1:])]
+_ERROR = _stored(VERNER.error)
+
+
+class _Desk:
+    """The work arrays of one set of lanes, and the kernel bound to them."""
+
+    def __init__(self, rhs: RowKernel, constants: Array, shape: tuple[int, ...]) -> None:
+        self.constants = constants
+        inner = len(VERNER.a) - 1  # the last stage is the next step's first
+        self.stages = np.zeros((inner, shape[0] * shape[1]))
+        self.at = np.empty(shape)
+        self.run = [rhs.bind(constants, self.at, self.stages[p].reshape(shape)) for p in _PLACE[:inner]]
+        self._ends = []
+        for _ in range(2):
+            new, out = np.empty((2, *shape))
+            self._ends.append((new, out, rhs.bind(constants, new, out)))
+
+    def other(self, rows: Array) -> tuple[Array, Array, Callable[[], None]]:
+        """Return where a step from `rows` ends: new rows, their derivative, and the call that makes it."""
+        return self._ends[1 if rows is self._ends[0][0] else 0]

@@ -14,7 +14,7 @@ starts of intervals are then sensitivities of that state and need no formulas of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -22,15 +22,16 @@ import numpy as np
 import sympy as sp
 
 from nlmewidgets.core.arrays import Array, Ints
-from nlmewidgets.core.printers import _INFIX, _NAMESPACE, Kernel, numpy_kernel
-from nlmewidgets.core.simplex import multi_indices
+from nlmewidgets.core.printers import Kernel, numpy_kernel
+from nlmewidgets.core.row_kernels import RowKernel, write
 from nlmewidgets.core.symbols import time
 from nlmewidgets.core.tape import ZERO, Index, Level, Tape
 
-__all__ = ["Variational"]
+__all__ = ["Rate", "Variational"]
 
-Rows = Callable[[Array, Array, Array], None]
-"""(constants (c, L), rows (R, L), derivative of the rows (R, L), written) → None."""
+
+Rate = float | int
+"""A constant of the equations: a number, or (int) its row of the constants."""
 
 
 class Variational:
@@ -85,7 +86,7 @@ class Variational:
         self.jacobian = [tape.gradient(v, self._x) for v in self.value]
         self.slope = [tape.gradient(v, self._s) for v in self.value]
         self._reach([set(d) for d in direct] if direct else [set() for _ in states], set(moving))
-        self._kernels: dict[int, Rows] = {}
+        self._kernels: dict[int, RowKernel] = {}
 
     # ---------------------------------------------------------------- structure
 
@@ -155,25 +156,46 @@ class Variational:
     def _constants(self) -> Kernel:
         for order in (-1, 0, 1, 2):
             self.kernel(order)
+        assert self.fading is not None  # its rates are constants too
         return numpy_kernel(self.tape, [list(self._places)])
 
     @cached_property
     def _places(self) -> dict[int, int]:
         return {}
 
-    def kernel(self, order: int) -> Rows:
+    @cached_property
+    def fading(self) -> list[tuple[int, Rate, list[tuple[int, Rate | None]]]]:
+        """States that leave at a constant rate and come back by no way round, and where they go.
+
+        Returns
+        -------
+        list of (state, J_ii, list of (k, J_ki))
+            A rate is a number or its row of the constants, None if it is not constant.  States come
+            after those they go to.
+        """
+        reach = [{k for k in range(self.n) if self.jacobian[i][k] is not ZERO} for i in range(self.n)]
+        beyond = [r - {i} for i, r in enumerate(reach)]
+        self._close(beyond, [sorted(b) for b in beyond])
+        found = []
+        for i in sorted(range(self.n), key=lambda i: -len(beyond[i])):
+            rate = self._rate(self.jacobian[i][i])
+            if rate is not None and i not in beyond[i]:
+                onward = [k for k in range(self.n) if k != i and i in reach[k]]
+                found.append((i, rate, [(k, self._rate(self.jacobian[k][i])) for k in onward]))
+        return found
+
+    def _rate(self, number: Index) -> Rate | None:
+        if number is ZERO:
+            return None
+        node = self.tape.nodes[number]
+        if node.op == "constant":
+            return float(cast("float", node.payload))
+        return self._places.setdefault(number, len(self._places)) if node.level == Level.BLOCK else None
+
+    def kernel(self, order: int) -> RowKernel:
         """Return the kernel of all rows up to `order`; −1: of the Jacobian, written into (n, n, L)."""
         if order not in self._kernels:
-            writer = _Writer(self)
-            if order < 0:
-                writer.matrix()
-            else:
-                writer.states()
-                if order >= 1:
-                    writer.first()
-                if order >= 2:
-                    writer.second()
-            self._kernels[order] = writer.compile()
+            self._kernels[order] = write(self, order)
         return self._kernels[order]
 
     # -------------------------------------------------------------- dense ↔ rows
@@ -219,184 +241,3 @@ class Variational:
         """(state, slot, slot) of each second-order row."""
         index = np.array(self.second, dtype=np.intp).reshape(-1, 3)
         return index[:, 0], index[:, 1], index[:, 2]
-
-
-class _Writer:
-    """Writes one kernel: tape nodes as they are needed, then whole runs of rows at a time."""
-
-    def __init__(self, system: Variational) -> None:
-        self.system = system
-        self.tape = system.tape
-        self.lines: list[str] = []
-        self.made: set[int] = set()
-        self._x = {node: f"Y[{k}]" for k, node in enumerate(system._x)}
-
-    def name(self, number: int) -> str:
-        node = self.tape.nodes[number]
-        if node.op == "constant":
-            return f"({node.payload!r})"
-        if node.level == Level.BLOCK:
-            places = self.system._places
-            place = places.setdefault(number, len(places))
-            if number not in self.made:
-                self.made.add(number)
-                self.lines.append(f"c{place} = C[{place}]")
-            return f"c{place}"
-        if number not in self.made:
-            self.made.add(number)
-            if number in self._x:
-                self.lines.append(f"v{number} = {self._x[number]}")
-            else:
-                self.lines.append(f"v{number} = {self._operation(number)}")
-        return f"v{number}"
-
-    def _operation(self, number: int) -> str:
-        node = self.tape.nodes[number]
-        args = [self.name(a) for a in node.args]
-        if node.op == "expmix":
-            moment = cast("tuple[int, ...]", node.payload)
-            place = multi_indices(len(args), sum(moment)).index(moment)
-            return f"expsimplex(({', '.join(args)}), {sum(moment)})[{place}]"
-        if node.op == "polygamma":
-            return f"polygamma({node.payload}, {args[0]})"
-        if node.op in _INFIX:
-            return _INFIX[node.op].format(*args)
-        return f"{node.op}({', '.join(args)})"
-
-    # Every group of rows is first overwritten, then added to.
-
-    def _put(self, target: str, fresh: bool, node: Index) -> None:
-        if node is ZERO:
-            if fresh:
-                self.lines.append(f"K[{target}] = 0.0")
-            return
-        self.lines.append(f"K[{target}] {'=' if fresh else '+='} {self.name(node)}")
-
-    def _add(self, dst: str, factor: str, source: str, fresh: bool) -> None:
-        """K[dst] (+)= factor · source."""
-        if factor in ("(1.0)", "(-1.0)"):
-            minus = factor == "(-1.0)"
-            if fresh:
-                self.lines.append(f"negative({source}, K[{dst}])" if minus else f"K[{dst}] = {source}")
-            else:
-                self.lines.append(f"K[{dst}] {'-=' if minus else '+='} {source}")
-        elif fresh:
-            self.lines.append(f"multiply({factor}, {source}, K[{dst}])")
-        else:
-            self.lines.append(f"K[{dst}] += {factor} * {source}")
-
-    def matrix(self) -> None:
-        for i, row in enumerate(self.system.jacobian):
-            for k, node in enumerate(row):
-                self._put(f"{i}, {k}", True, node)
-
-    def states(self) -> None:
-        for i, node in enumerate(self.system.value):
-            self._put(str(i), True, node)
-
-    def first(self) -> None:
-        s = self.system
-        for i in range(s.n):
-            own = s.along[i]
-            if not own:
-                continue
-            start = s._first_row[i]
-            fresh = True
-            terms = sorted((k for k in range(s.n) if s.jacobian[i][k] is not ZERO), key=lambda k: -len(s.along[k]))
-            if not terms or s.along[terms[0]] != own:
-                self.lines.append(f"K[{start}:{start + len(own)}] = 0.0")
-                fresh = False
-            for k in terms:
-                node = s.jacobian[i][k]
-                assert node is not ZERO
-                factor = self.name(node)
-                for dst, src, length in _runs(own, s.along[k], s.along[k]):
-                    self._add(_span(start + dst, length), factor, f"Y[{_span(s._first_row[k] + src, length)}]", fresh)
-                fresh = False
-            for place, a in enumerate(own):
-                self._put(str(start + place), False, s.slope[i][a])
-
-    def second(self) -> None:
-        s, tape = self.system, self.tape
-        for i in range(s.n):
-            own = s.both[i]
-            if not own:
-                continue
-            start = s._second_row[i]
-            self.lines.append(f"K[{start}:{start + len(own)}] = 0.0")
-            for k in range(s.n):
-                node = s.jacobian[i][k]
-                if node is ZERO:
-                    continue
-                factor = self.name(node)
-                for dst, src, length in _runs(own, s.both[k], s.both[k]):
-                    self._add(_span(start + dst, length), factor, f"Y[{_span(s._second_row[k] + src, length)}]", False)
-                self._turning(i, k, start)
-            for a in range(s.n_random):
-                for k in range(s.n):
-                    node = s._mixed[i][k][a]
-                    if node is ZERO:
-                        continue
-                    factor = self.name(node)
-                    wanted = [(a, b) for b in s.along[k] if b >= a]
-                    source = [(a, b) for b in s.along[k]]
-                    for dst, src, length in _runs(own, source, wanted):
-                        span = f"Y[{_span(s._first_row[k] + src, length)}]"
-                        self._add(_span(start + dst, length), factor, span, False)
-                for b in range(a, len(s.slots)):
-                    node = tape.derivative(s.slope[i][a], s._s[b])
-                    if node is not ZERO:
-                        self._put(str(start + own.index((a, b))), False, node)
-
-    def _turning(self, i: int, k: int, start: int) -> None:
-        """Add (dJ_ik/ds_b) S_k,a to the rows (a, b) of state i."""
-        s = self.system
-        turns = s._turns(i, k)
-        if not turns or not any(a < s.n_random for a in s.along[k]):
-            return
-        matrix = f"m{i}_{k}"
-        self.lines.append(f"{matrix} = zeros(({len(turns)}, Y.shape[1]))")
-        for m in range(s.n):
-            node = s._curved[i][k][m]
-            if node is ZERO:
-                continue
-            factor = self.name(node)
-            for dst, src, length in _runs(turns, s.along[m], s.along[m]):
-                self.lines.append(
-                    f"{matrix}[{_span(dst, length)}] += {factor} * Y[{_span(s._first_row[m] + src, length)}]"
-                )
-        for place, b in enumerate(turns):
-            node = s._mixed[i][k][b]
-            if node is not ZERO:
-                self.lines.append(f"{matrix}[{place}] += {self.name(node)}")
-        for place, a in enumerate(s.along[k]):
-            if a >= s.n_random:
-                continue
-            row = s._first_row[k] + place
-            source = [(a, b) for b in turns]
-            for dst, src, length in _runs(s.both[i], source, [(a, b) for b in turns if b >= a]):
-                self._add(_span(start + dst, length), f"Y[{row}]", f"{matrix}[{_span(src, length)}]", False)
-
-    def compile(self) -> Rows:
-        source = "def rows(C, Y, K):\n    " + "\n    ".join([*self.lines, "return"]) + "\n"
-        scope = dict(_NAMESPACE) | {"multiply": np.multiply, "negative": np.negative, "zeros": np.zeros}
-        exec(compile(source, "<nlmewidgets rows>", "exec"), scope)  # our own generated text, never the user's
-        rows: Rows = scope["rows"]
-        rows.source = source  # type: ignore[attr-defined]
-        return rows
-
-
-def _span(start: int, length: int) -> str:
-    return f"{start}:{start + length}"
-
-
-def _runs(target: list[Any], source: list[Any], wanted: list[Any]) -> list[tuple[int, int, int]]:
-    """Return (place in target, place in source, length) of consecutive stretches covering `wanted`."""
-    runs: list[tuple[int, int, int]] = []
-    for item in wanted:
-        dst, src = target.index(item), source.index(item)
-        if runs and runs[-1][0] + runs[-1][2] == dst and runs[-1][1] + runs[-1][2] == src:
-            runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
-        else:
-            runs.append((dst, src, 1))
-    return runs

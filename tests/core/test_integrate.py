@@ -395,3 +395,35 @@ def test_too_many_steps_are_a_failure() -> None:
 def test_impossible_tolerances_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ModelError, match="Tolerance has"):
         Tolerance(**wrong)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------- what errors are compared with
+
+
+def test_what_only_passes_on_is_as_right_as_what_it_makes() -> None:
+    # Absorption dies away while the effect goes on: it may be wrong by what the effect may be wrong by.
+    case = CASES["turnover"]
+    values = lanes_of(case, 10, 0.2)
+    system = case.system()
+    exact = solve(case, values, 2, Tolerance(1e-12, 1e-13))
+    plain = histories(system, 2, case, values)
+    measured = plain._replace(unit=np.ones_like(values))
+    for rtol in (1e-6, 1e-8):
+        rows, _ = integrate(system, 2, measured, Tolerance(rtol, rtol / 100), seen=(2,))
+        got = system.unpack(2, rows.reshape(len(rows), len(case.times), -1))
+        size = np.abs(exact[0][2])
+        for mine, theirs in zip(got, exact, strict=True):
+            assert (np.abs(mine - theirs)[..., 2, :, :] / size).max() < rtol
+    assert [i for i, _, _ in system.fading] == [2, 1, 0]
+    assert not CASES["Michaelis-Menten"].system().fading[1:]  # saturable elimination has no constant rate
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_only_what_decays_is_set_to_zero(sign: int) -> None:
+    # A seed far below atol grows; a rest as small does not come back.
+    times = tuple(float(t) for t in range(1, 31))  # steps of 1, which follow growth however small
+    case = Case((G, C), (sign * E[0] * G, E[0] * G - E[1] * C), (1.0, 5.0), (1e-16, 1.0), times)
+    values = np.log(np.array([case.usual])).T
+    x = solve(case, values, 1, Tolerance(1e-8, 1e-10))[0]
+    expected = 1e-16 * np.exp(sign * np.array(times))
+    np.testing.assert_allclose(x[0, :, 0], expected, rtol=1e-4 if sign > 0 else 0.0, atol=1e-16 * (sign < 0))

@@ -148,7 +148,11 @@ class Ode:
         )
         settled = self._settled(steps, routed, slots, order, constants)
         return integrate(
-            self.system, order, self._intervals(steps, order, constants, n_blocks, settled), self.tolerance
+            self.system,
+            order,
+            self._intervals(steps, order, constants, n_blocks, settled)._replace(unit=_unit(slots)),
+            self.tolerance,
+            seen=self.readout.states,
         )
 
     # ---------------------------------------------------------------- intervals
@@ -258,6 +262,11 @@ class Ode:
         own_values = (*flat, *(c[column % n_blocks] for c in self.covariates))
         constants = self.starts.constants([None] * len(self.starts.slots), own_values, column.shape)
         return steady_rows(self.system, self.starts, constants, order, n, own, self.tolerance)
+
+
+def _unit(slots: Array) -> Array:
+    """Return changes of slots no larger than usual, (slots, batch · blocks): 1, or the inverse of large values."""
+    return np.minimum(1.0, 1.0 / np.maximum(np.abs(slots), 1.0)).reshape(len(slots), -1)
 
 
 def _influence(
