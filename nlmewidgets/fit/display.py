@@ -10,7 +10,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from nlmewidgets.fit.result import Fit
 
-__all__ = ["criteria", "estimate_table", "headline", "html", "shrinkage_by_parameter", "text"]
+__all__ = ["criteria", "estimate_table", "headline", "html", "shrinkage_by_parameter", "summary", "text"]
 
 _ENDS = {"converged": "converged", "stopped": "stopped early", "limit": "not converged"}
 
@@ -50,6 +50,14 @@ def estimate_table(fit: Fit) -> pd.DataFrame:
     table.insert(2, "estimate", fit.estimates)
     table.insert(3, "shrinkage %", shrinkage_by_parameter(fit))
     return table
+
+
+def summary(fit: Fit) -> pd.DataFrame:
+    """Return kind, initial, estimate, SE, RSE %, shrinkage % and fixed of every parameter."""
+    table = fit.start.space.table()[["kind", "value", "fixed"]].rename(columns={"value": "initial"})
+    table["estimate"], table["se"], table["rse_%"] = fit.estimates, fit.se, fit.rse
+    table["shrinkage_%"] = shrinkage_by_parameter(fit)
+    return table[["kind", "initial", "estimate", "se", "rse_%", "shrinkage_%", "fixed"]]
 
 
 def text(fit: Fit) -> str:

@@ -88,14 +88,19 @@ class Fit:
         seed: int,
         elapsed: float,
         excluded: Mapping[Any, str],
+        previous: Fit | None = None,
     ) -> Fit:
-        """Return the fit that ends at iteration `last`."""
+        """Return the fit that ends at iteration `last`, perhaps going on from a previous one."""
         rows = [
             {_OWN + "k": it.k, _OWN + "phase": it.phase, _OWN + "ofv": it.ofv}
             | it.to_dict()
             | {_OWN + name: number for name, number in it.details.items()}
             for it in history
         ]
+        table = pd.DataFrame(rows)
+        if previous is not None:
+            earlier = previous.iterations[previous.iterations[_OWN + "k"] < history[0].k]
+            table = pd.concat([earlier, table], ignore_index=True)
         new = cls(
             start=model,
             data=data,
@@ -105,11 +110,11 @@ class Fit:
             ofv=last.ofv,
             ofv_by=last.ofv_by,
             etas=np.array(last.eta.T),
-            iterations=pd.DataFrame(rows),
+            iterations=table,
             status=last.status,
             message=last.message,
             seed=seed,
-            elapsed=elapsed,
+            elapsed=elapsed + (0.0 if previous is None else previous.elapsed),
             excluded=dict(excluded),
             arrays=dict(last.arrays),
         )
@@ -182,6 +187,49 @@ class Fit:
     def model(self) -> Model:
         """The model at its estimates: simulate, explore or refit from there."""
         return self.start.with_values(self.values)
+
+    @property
+    def last_iteration(self) -> Iteration:
+        """Where the fit ended, as a method goes on from it."""
+        row = self.iterations.iloc[-1]
+        return Iteration(
+            k=int(row[_OWN + "k"]),
+            phase=str(row[_OWN + "phase"]),
+            values=self.values,
+            ofv=self.ofv,
+            eta=self.etas.T,
+            space=self.start.space,
+            ofv_by=self.ofv_by,
+            arrays=self.arrays,
+        )
+
+    def resume(self, **options: Any) -> Fit:
+        """Return the fit gone on from where it ended, also one that was saved and loaded.
+
+        A stopped fit goes on to its end; one that ended does more: SAEM smooths on, sampling methods draw more.  The
+        history goes on, and the time is added up.
+
+        Parameters
+        ----------
+        **options
+            Options of the method to change, and `callback`, `stop`, `time_limit`, `progress` as for `fit`.
+
+        Raises
+        ------
+        MethodError
+            If the method has no such option.
+
+        Examples
+        --------
+        >>> import nlmewidgets as nw
+        >>> data = nw.datasets.load("theophylline")
+        >>> model = nw.library.oral_1cpt(ka=nw.LogNormal(1.5, sd=0.6), CL=nw.LogNormal(2.8, sd=0.3),
+        ...                              V=nw.LogNormal(32.0, sd=0.2), residual=nw.Additive(0.7))
+        >>> early = model.fit(data, "focei", max_iterations=2)
+        >>> early.status, round(early.resume(max_iterations=500).ofv, 3)
+        ('limit', 116.803)
+        """
+        return VERBS["resume"](self, **options)  # type: ignore[no-any-return]
 
     @property
     def history(self) -> pd.DataFrame:
@@ -345,13 +393,7 @@ class Fit:
 
     def summary(self) -> pd.DataFrame:
         """Return one row per population parameter: initial, estimate, SE, RSE %, shrinkage %, fixed."""
-        space = self.start.space
-        table = space.table()[["kind", "value", "fixed"]].rename(columns={"value": "initial"})
-        table["estimate"], table["se"], table["rse_%"] = self.estimates, self.se, self.rse
-        table["shrinkage_%"] = display.shrinkage_by_parameter(self)
-        return table[["kind", "initial", "estimate", "se", "rse_%", "shrinkage_%", "fixed"]]
-
-    # ------------------------------------------------------------------- display
+        return display.summary(self)
 
     def __repr__(self) -> str:
         return display.text(self)

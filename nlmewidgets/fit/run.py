@@ -8,150 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
-
 from nlmewidgets.core.data import Data
-from nlmewidgets.core.errors import DataError, MethodError, ModelError
-from nlmewidgets.core.influence import idle_parameters
+from nlmewidgets.core.errors import DataError, MethodError
 from nlmewidgets.core.model import Model
-from nlmewidgets.core.problem import Problem
-from nlmewidgets.core.symbols import Level
 from nlmewidgets.core.verbs import VERBS
+from nlmewidgets.fit.progress import ProgressLine, time_left
 from nlmewidgets.fit.result import Fit
-from nlmewidgets.methods import METHODS, Iteration, Method
+from nlmewidgets.fit.start import Run, bind, resolve, unusable_subjects
+from nlmewidgets.methods import Iteration, Method
 
-__all__ = ["Run", "fit", "fit_async", "ofv", "stream"]
-
-
-def resolve(method: str | Method, options: dict[str, Any]) -> Method:
-    """Return the method object for a name and options.
-
-    Raises
-    ------
-    MethodError
-        If there is no such method or option.
-    """
-    if isinstance(method, Method):
-        return method.with_options({f.name: getattr(method, f.name) for f in fields(method)} | options)
-    name = str(method).lower()
-    if name not in METHODS:
-        raise MethodError(f"There is no method '{method}' in this version; there are {', '.join(METHODS)}.")
-    return METHODS[name].with_options(options)
-
-
-def bind(model: Model, data: Data) -> Problem:
-    """Return the model bound to data with at least one observation."""
-    problem = model.problem(data)
-    if not problem.n_obs:
-        raise DataError("The data have no observation to fit: every DV is missing; check DV, MDV and EVID.")
-    for symbol in model.covariate_symbols:
-        if isinstance(symbol, Level) and symbol.details[1] not in data.levels(symbol.column):
-            have = ", ".join(map(str, data.levels(symbol.column)))
-            raise DataError(
-                f"The model has an effect of {symbol.column} {symbol.level}, a level that is not in the data ({have}); "
-                "remove it, or correct its spelling."
-            )
-    if not np.isfinite(data.dv).all():
-        raise DataError("The data have no DV: a grid of on_grid() is for predictions; fit the data it was made of.")
-    return problem
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A fit about to start: everything checked, nothing computed.
-
-    Attributes
-    ----------
-    excluded : dict
-        Subjects that are left out because their objective is not a number, with the reason.
-    """
-
-    model: Model
-    data: Data
-    problem: Problem
-    method: Method
-    seed: int
-    excluded: dict[Any, str]
-
-    @classmethod
-    def prepare(cls, model: Model, data: Data, method: str | Method, seed: int | None, options: dict[str, Any]) -> Run:
-        """Check that the method can treat the model and that the model can be evaluated.
-
-        Raises
-        ------
-        MethodError
-            If the method cannot treat this model.
-        DataError
-            If no subject's prediction is a number at the initial values.
-        """
-        chosen = resolve(method, options)
-        if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
-            raise MethodError(f"seed={seed!r} is not a whole number from 0; give one, or None to have it chosen.")
-        problem = bind(model, data)
-        refusal = chosen.refusal(problem)
-        if refusal:
-            raise MethodError(refusal)
-        if problem.occasions.within and problem.occasions.most < 2:
-            raise DataError(
-                f"The model has inter-occasion variability ({', '.join(problem.space.within)}), but every subject has "
-                "one occasion; name the column that numbers them with occ=, or leave iov= out."
-            )
-        excluded = unusable_subjects(problem)
-        if excluded:
-            kept = [i for i in data.ids if i not in excluded]
-            if not kept:
-                raise DataError(next(iter(excluded.values())))
-            problem = model.problem(data.subset(kept))
-        idle = idle_parameters(problem)
-        if idle:
-            raise ModelError(
-                f"The parameter {idle[0]} cannot influence any observation of these data; fix it (fixed=True), or "
-                "leave it out of the model."
-            )
-        if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
-        return cls(model, data, problem, chosen, int(seed), excluded)
-
-    def steps(self) -> Iterator[Iteration]:
-        """Yield the method's iterations; the first and the last name the subjects left out."""
-        rng = np.random.default_rng(self.seed)
-        previous: Iteration | None = None
-        for iteration in self.method.steps(self.problem, self.model.values, rng):
-            ends = iteration.k == 0 or iteration.status != "running"
-            shown = self._noted(iteration) if ends and self.excluded else iteration
-            if previous is not None:
-                previous.release()
-            yield shown
-            previous = shown
-
-    def _noted(self, iteration: Iteration) -> Iteration:
-        note = " ".join(f"Subject {i} is left out: {why}" for i, why in self.excluded.items())
-        return replace(iteration, message=f"{iteration.message} {note}".strip())
-
-    def result(self, history: list[Iteration], *, stopped: str = "", elapsed: float = 0.0) -> Fit:
-        """Return the Fit of the iterations so far; `stopped` says why, if before the method's own end."""
-        last = history[-1]
-        if last.status == "running":
-            after = f"{last.k} iteration{'' if last.k == 1 else 's'}"
-            last = self._noted(replace(last, status="stopped", message=f"{stopped or 'Stopped'} after {after}."))
-        last = self.method.finish(self.problem, last)
-        return Fit.of(
-            self.model, self.data, self.problem, self.method, last, history, self.seed, elapsed, self.excluded
-        )
-
-
-def unusable_subjects(problem: Problem) -> dict[Any, str]:
-    """Return the subjects whose likelihood is not a number at the initial values, with the reason."""
-    values = problem.space.initial
-    with np.errstate(all="ignore"):
-        slots = problem.slots(problem.typical(values.theta).slots, np.zeros((problem.n_eta, problem.n_subjects)))
-        f = problem.predict(slots)
-        value = problem.minus2ll(f, values.sigma)
-    bad = np.flatnonzero(~np.isfinite(value))
-    return {problem.data.ids[i]: problem.explain_nonfinite(f, int(i), slots) for i in bad}
+__all__ = ["Run", "fit", "fit_async", "ofv", "resume", "stream", "time_left"]
 
 
 def stream(
@@ -223,7 +91,30 @@ def fit(
         Also when interrupted, stopped or out of time: the values reached, with status 'stopped'.
     """
     run = Run.prepare(model, data, method, seed, options)
-    line = _ProgressLine(run.method, progress)
+    return _drain(run, callback, stop, time_limit, progress)
+
+
+def resume(
+    fit: Fit,
+    *,
+    callback: Callable[[Iteration], Any] | None = None,
+    stop: threading.Event | None = None,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Fit:
+    """Go on from a fit, see `Fit.resume`."""
+    return _drain(Run.resume(fit, options), callback, stop, time_limit, progress)
+
+
+def _drain(
+    run: Run,
+    callback: Callable[[Iteration], Any] | None,
+    stop: threading.Event | None,
+    time_limit: float | None,
+    progress: bool | None,
+) -> Fit:
+    line = ProgressLine(run.method, progress)
     began = time.monotonic()
     history: list[Iteration] = []
     stopped = ""
@@ -337,44 +228,6 @@ def ofv(model: Model, data: Data, method: str | Method = "focei", **options: Any
     return chosen.ofv(problem, model.values)
 
 
-class _ProgressLine:
-    """One line on stderr that says how far a fit is and how long it may still take."""
-
-    def __init__(self, method: Method, wanted: bool | None) -> None:
-        self.active = sys.stderr.isatty() if wanted is None else wanted
-        self.title = method.title
-        self.began = time.monotonic()
-        self.last = self.began + (0.0 if wanted else 0.8)
-        self.width = 0
-
-    def show(self, iteration: Iteration) -> None:
-        """Write the line, at most five times a second."""
-        now = time.monotonic()
-        if not self.active or now - self.last < 0.2:
-            return
-        self.last = now
-        left = time_left(now - self.began, iteration.progress)
-        text = f"{self.title}: iteration {iteration.k}, {iteration.phase}, OFV {iteration.ofv:.3f}, {left}"
-        sys.stderr.write("\r" + text.ljust(self.width))
-        sys.stderr.flush()
-        self.width = len(text)
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self.width:
-            sys.stderr.write("\r" + " " * self.width + "\r")
-            sys.stderr.flush()
-
-
-def time_left(elapsed: float, progress: float) -> str:
-    """Say in words how long the rest may take."""
-    if progress <= 0.02:
-        return "time left unknown"
-    seconds = elapsed * (1.0 - progress) / progress
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s left"
-    return f"about {round(seconds / 60)} min left"
-
-
 VERBS["fit"] = fit
 VERBS["ofv"] = ofv
+VERBS["resume"] = resume
