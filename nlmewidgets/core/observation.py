@@ -87,6 +87,8 @@ class Observation:
         Whether f is log p(y | φ) itself and no prediction.
     increments : bool
         Whether f is what the prediction rose by since the subject's previous observation of the output.
+    latent : Expr or None
+        The standardised residual that an observation would have that is censored.
     """
 
     minus2log: sp.Expr
@@ -98,6 +100,7 @@ class Observation:
     center: sp.Expr | None = None
     pointwise: bool = False
     increments: bool = False
+    latent: sp.Expr | None = None
 
     def _expressions(self) -> dict[str, sp.Expr]:
         found = {x.name: getattr(self, x.name) for x in fields(self)}
@@ -144,13 +147,13 @@ class Observation:
             "between": -2 * log_ndtr_between(sp.Min(z, other), sp.Max(z, other)),
         }[kind]
         if zero is None:
-            return replace(self, minus2log=value, sd=None, score=None)
+            return replace(self, minus2log=value, sd=None, score=None, latent=z)
         if not kind:
             value = value + sp.log(2 * sp.pi)  # a conditional density is no longer normal: complete
         assert self.sd is not None
         least = ndtr(zero)
         draw = f + self.sd * ndtri(least + ndtr(dv) * ndtr(-zero))
-        return replace(self, minus2log=value + 2 * log_ndtr(-zero), sd=None, score=None, draw=draw)
+        return replace(self, minus2log=value + 2 * log_ndtr(-zero), sd=None, score=None, draw=draw, latent=z)
 
 
 def normal(sd: sp.Expr, transform: Transform | None = None) -> Observation:
@@ -256,7 +259,8 @@ class ObservationProgram:
     def kernel(self, name: str) -> Kernel:
         """Return the kernel of a name.
 
-        They are 'value', 'newton', 'gradient', 'first', 'third', 'variance', 'sd', 'score', 'slope' (t') and 'draw'.
+        They are 'value', 'newton', 'gradient', 'first', 'third', 'variance', 'sd', 'score', 'latent', 'center' (t),
+        'slope' (t') and 'draw'.
         """
         if name not in self._kernels:
             self._kernels[name] = numpy_kernel(self.tape, self._packs(name))
@@ -265,9 +269,13 @@ class ObservationProgram:
     def _packs(self, name: str) -> list[Any]:
         tape, sigmas, own = self.tape, self._sigmas, self.observation
         f_ = tape.inputs[f]
-        if name in ("sd", "score", "draw"):
+        if name in ("sd", "score", "draw", "latent"):
             expression = getattr(own, name)
+            if name == "latent" and expression is None:
+                expression = own.score
             return [[tape.constant(np.nan) if expression is None else tape.expression(expression)]]
+        if name == "center":
+            return [f_ if own.center is None else tape.expression(own.center)]
         if name == "slope":
             return [tape.constant(1.0) if own.center is None else tape.derivative(tape.expression(own.center), f_)]
         if name == "variance":

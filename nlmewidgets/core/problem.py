@@ -310,6 +310,10 @@ class Problem:
         """Return the standardised residual (t(y) − t(f))/sd, (..., obs); NaN where y is censored or not normal."""
         return observe(self.groups, "score", f, sigma)[0][0]
 
+    def center(self, f: Array, sigma: Array) -> Array:
+        """Return t(f) at each observation (or t(y), given y), f itself where nothing is transformed."""
+        return np.broadcast_to(observe(self.groups, "center", f, sigma)[0], f.shape)
+
     def center_slope(self, f: Array, sigma: Array) -> Array:
         """Return t'(f) at each observation, 1 where nothing is transformed."""
         return np.broadcast_to(observe(self.groups, "slope", f, sigma)[0], f.shape)
@@ -379,10 +383,10 @@ class Problem:
             own = g.program.observation
             if own.pointwise and own.values is not None:  # f itself depends on the datum
                 rows = slice(None) if g.rows is None else g.rows
-                out[..., rows] = invert(self._pointwise(slots, rows), own.values, noise[..., rows])
+                out[..., rows] = invert(self.minus2log_of(slots, rows), own.values, noise[..., rows])
         return out
 
-    def _pointwise(self, slots: Array, rows: Any) -> Callable[[float], Array]:
+    def minus2log_of(self, slots: Array, rows: Any) -> Callable[[float], Array]:
         """Return −2 log p of some observations as a function of the datum, where f is log p."""
 
         def minus2log(value: float) -> Array:

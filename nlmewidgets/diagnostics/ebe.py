@@ -1,4 +1,4 @@
-"""EBEs against covariates."""
+"""EBEs: their variances, and how they stand against covariates."""
 
 from __future__ import annotations
 
@@ -6,9 +6,58 @@ import numpy as np
 import pandas as pd
 
 from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.modes import find_modes
+from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.methods.marginal import precision_of
 
-__all__ = ["covariate_summary", "ebe_covariates"]
+__all__ = ["covariate_summary", "ebe_covariance", "ebe_covariates", "ebe_table"]
+
+
+def ebe_covariance(problem: Problem, values: Values, eta: Array, by: str = "focei") -> Array:
+    r"""Return the covariance of each subject's random effects around its EBE, (subjects, etas, etas).
+
+    .. math:: C_i = H_i^{-1}, \qquad
+        H = \sum_j \Bigl(\frac{1}{R} + \tfrac12 \bigl(\tfrac{R_f}{R}\bigr)^2\Bigr) f_\eta f_\eta' + \Omega^{-1}
+        \;\text{(expected)}, \quad
+        H = -\partial^2 \log p(y, \eta)/\partial\eta\,\partial\eta' \;\text{(exact)}.
+
+    Parameters
+    ----------
+    problem : Problem
+    values : Values
+    eta : (etas, subjects) float
+        EBEs.
+    by : str
+        A method: "laplace" and "agq" take the exact second derivatives, all others the expected ones, as
+        NONMEM's ETC of the .phi file for LAPLACE and for FOCE with INTERACTION.
+    """
+    precision, _ = precision_of(problem.occasions.expand(values.omega))
+    with np.errstate(all="ignore"):
+        modes = find_modes(problem, problem.typical(values.theta).slots, precision, values.sigma, eta)
+    matrix = 0.5 * (modes.hessian if by in ("laplace", "agq") else modes.information)
+    out = np.full(matrix.shape, np.nan)
+    good = np.isfinite(matrix).all(axis=(1, 2))
+    out[good] = np.linalg.inv(matrix[good])
+    return out
+
+
+def ebe_table(problem: Problem, values: Values, eta: Array, by: str = "focei") -> pd.DataFrame:
+    """Return the EBEs of the etas with their standard errors and variances, one row per subject, indexed by ID.
+
+    Returns
+    -------
+    DataFrame
+        The etas; ``SE(eta)`` of each; ``ETC(i,j)``, i ≥ j from 1, their covariances, as in NONMEM's .phi file.
+    """
+    names = list(problem.space.between)
+    covariance = ebe_covariance(problem, values, eta, by)[:, : len(names), : len(names)]
+    with np.errstate(invalid="ignore"):
+        columns = dict(zip(names, eta, strict=False)) | {
+            f"SE({name})": np.sqrt(covariance[:, k, k]) for k, name in enumerate(names)
+        }
+    columns |= {f"ETC({i + 1},{j + 1})": covariance[:, i, j] for i in range(len(names)) for j in range(i + 1)}
+    return pd.DataFrame(columns, index=pd.Index(problem.data.ids, name="ID"))
 
 
 def ebe_covariates(problem: Problem, eta: Array) -> pd.DataFrame:

@@ -4,23 +4,30 @@ With f(η) the prediction, G = ∂f/∂η and R the residual variance; subscript
 
 ========  =====================================================================
 PRED      :math:`f_0`
-IPRED     :math:`\hat f`
+IPRED     :math:`\hat f` (NONMEM's CIPREDI)
+CPRED     :math:`\hat f - \hat G \hat\eta`: the mean of the prediction, linearised at the EBE
 RES       :math:`y - f_0`
-IRES      :math:`y - \hat f`
-IWRES     :math:`(y - \hat f)/\sqrt{\hat R}`
+IRES      :math:`y - \hat f` (CIRESI)
+CRES      :math:`y - \mathrm{CPRED}`
+IWRES     :math:`(y - \hat f)/\sqrt{\hat R}` (CIWRESI)
 WRES      :math:`(G_0 \Omega G_0' + \bar R_0)^{-1/2} (y - f_0)`, with
           :math:`\bar R_0 = R_0 + \tfrac12 R_{ff} \operatorname{diag}(G_0\Omega G_0')`, the
-          residual variance averaged over η
-CWRES     :math:`(\hat G \Omega \hat G' + \hat R)^{-1/2} (y - \hat f + \hat G \hat\eta)`
+          residual variance averaged over η (WRES under INTERACTION, WRESI)
+NWRES     the same with :math:`R_0` for :math:`\bar R_0` (WRES without interaction)
+CWRES     :math:`(\hat G \Omega \hat G' + \hat R)^{-1/2} (y - \mathrm{CPRED})`
+CWRESI    :math:`(\hat G \Omega \hat G' + \bar R_c)^{-1/2} (y - \mathrm{CPRED})`, with :math:`\bar R_c = R(\mathrm{CPRED})
+          + \tfrac12 R_{ff} \operatorname{diag}(\hat G\Omega\hat G')`
 ========  =====================================================================
 
-The inverse square roots are symmetric (by eigenvectors).  Where both sides are transformed, WRES, IWRES and
-CWRES are those of t(y), with t(f) and t'(f)·G; where an observation is censored, or its likelihood is not
-normal, it has no residual and takes no part in those of the others.
+The inverse square roots are symmetric (by eigenvectors).  Where both sides are transformed, WRES, NWRES, IWRES,
+CWRES and CWRESI are those of t(y), with t(f) and t'(f)·G (CPRED, CRES and CWRESI, which would need t of a number that
+need not be a prediction, are missing there); where an observation is censored, or its likelihood is not
+normal, it has no residual and takes no part in those of the others.  See `quantile_residuals` and `npde` for these.
 
 References
 ----------
 Hooker, Staatz & Karlsson (2007), doi:10.1007/s11095-007-9361-x, eqs 8–11 (CWRES).
+Nguyen et al. (2017), doi:10.1002/psp4.12161 (names and use).
 """
 
 from __future__ import annotations
@@ -32,8 +39,17 @@ from numpy.typing import NDArray
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.diagnostics.whiten import inverse_roots, of_equal_size
 
-__all__ = ["residual_table"]
+__all__ = ["residual_table", "table_columns"]
+
+
+def table_columns(problem: Problem) -> dict[str, object]:
+    """Return ID, TIME and DV of the observations, and OUTPUT, its name, where a model has several."""
+    columns = problem.observation_columns()
+    if len(problem.model.outputs) > 1:
+        columns["OUTPUT"] = np.array(list(problem.model.outputs), dtype=object)[problem.output]
+    return columns
 
 
 def residual_table(problem: Problem, values: Values, eta: Array) -> pd.DataFrame:
@@ -49,7 +65,8 @@ def residual_table(problem: Problem, values: Values, eta: Array) -> pd.DataFrame
     Returns
     -------
     DataFrame
-        ID, TIME, DV, PRED, IPRED, RES, IRES, WRES, IWRES, CWRES.
+        ID, TIME, DV, (OUTPUT,) PRED, IPRED, RES, IRES, WRES, IWRES, CWRES, NWRES, CPRED, CRES, CWRESI; see the
+        module for their equations.
     """
     typical = problem.typical(values.theta).slots
     y, sigma, omega = problem.y, values.sigma, problem.occasions.expand(values.omega)
@@ -64,20 +81,34 @@ def residual_table(problem: Problem, values: Values, eta: Array) -> pd.DataFrame
         known = np.isfinite(iwres) | problem.normal_rows
         pointwise = problem.pointwise_rows
         r0, r1 = problem.variance(f0, sigma), problem.variance(f1, sigma)
-        spread0 = np.einsum("ao,ab,bo->o", g0, omega, g0)
-        averaged = r0.value + (0.0 if r0.ff is None else 0.5 * r0.ff * spread0)
         error0, error1 = (problem.score(f, sigma) * np.sqrt(r.value) for f, r in ((f0, r0), (f1, r1)))
         linear = error1 + np.einsum("ao,ao->o", g1, problem.subjects.spread(eta))
-        columns = problem.observation_columns() | {
+        plain = problem.plain_rows
+        cpred = np.where(plain, y - linear, np.nan)
+        averaged0, averaged1 = _averaged(problem, f0, g0, omega, sigma), _averaged(problem, cpred, g1, omega, sigma)
+        columns = table_columns(problem) | {
             "PRED": np.where(pointwise, np.nan, f0),
             "IPRED": np.where(pointwise, np.nan, f1),
             "RES": np.where(known, y - f0, np.nan),
             "IRES": np.where(known, y - f1, np.nan),
-            "WRES": _decorrelate(problem, g0, omega, averaged, error0, known),
+            "WRES": _decorrelate(problem, g0, omega, averaged0, error0, known),
             "IWRES": iwres,
             "CWRES": _decorrelate(problem, g1, omega, r1.value, linear, known),
+            "NWRES": _decorrelate(problem, g0, omega, r0.value, error0, known),
+            "CPRED": cpred,
+            "CRES": np.where(plain, linear, np.nan),
+            "CWRESI": _decorrelate(problem, g1, omega, averaged1, linear, plain),
         }
     return pd.DataFrame(columns)
+
+
+def _averaged(problem: Problem, f: Array, g: Array, omega: Array, sigma: Array) -> Array:
+    """Return R at f and what the spread of f adds to it on average, (obs,)."""
+    r = problem.variance(f, sigma)
+    if r.ff is None:
+        return np.broadcast_to(r.value, f.shape)
+    averaged: Array = r.value + 0.5 * r.ff * np.einsum("ao,ab,bo->o", g, omega, g)
+    return averaged
 
 
 def _along_eta(problem: Problem, first: Array) -> Array:
@@ -88,20 +119,14 @@ def _along_eta(problem: Problem, first: Array) -> Array:
 def _decorrelate(
     problem: Problem, g: Array, omega: Array, r: Array | float, error: Array, known: NDArray[np.bool_]
 ) -> Array:
-    """Return (GΩG' + R)^(-1/2)·error per subject, subjects of equal size together; NaN where not known."""
+    """Return (GΩG' + R)^(-1/2)·error per subject; NaN where not known."""
     # What is not known becomes independent of the rest, with a residual of 0.
     g, r, error = np.where(known, g, 0.0), np.where(known, r, 1.0), np.where(known, error, 0.0)
     out = np.full_like(error, np.nan)
-    label, counts = problem.subjects.label, problem.subjects.counts
-    for size in np.unique(counts[counts > 0]):
-        rows = np.flatnonzero(counts[label] == size).reshape(-1, size)
+    for rows in of_equal_size(problem.subjects):
         part = g[:, rows]
         matrix = np.einsum("ani,ab,bnj->nij", part, omega, part)
-        matrix[:, np.arange(size), np.arange(size)] += r[rows]
-        good = np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(error[rows]).all(axis=1)
-        if not good.any():
-            continue
-        eigenvalues, vectors = np.linalg.eigh(matrix[good])
-        scaled = np.einsum("nji,nj->ni", vectors, error[rows][good]) / np.sqrt(eigenvalues)
-        out[rows[good]] = np.einsum("nij,nj->ni", vectors, scaled)
+        diagonal = np.arange(rows.shape[1])
+        matrix[:, diagonal, diagonal] += r[rows]
+        out[rows] = np.einsum("nij,nj->ni", inverse_roots(matrix), error[rows])
     return np.where(known, out, np.nan)

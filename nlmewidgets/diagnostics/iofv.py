@@ -1,0 +1,47 @@
+"""What each subject contributes to −2 log L."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from nlmewidgets.core.errors import MethodError
+from nlmewidgets.fit import Fit
+from nlmewidgets.methods import METHODS
+from nlmewidgets.methods.marginal import Approximation
+
+__all__ = ["iofv"]
+
+
+def iofv(fit: Fit, by: str | None = None) -> pd.Series:
+    r"""Return each subject's contribution to the objective, NONMEM's OBJ of the .phi file (OBJI of a table).
+
+    .. math:: \mathrm{OFV} = \sum_i \mathrm{iOFV}_i
+
+    Parameters
+    ----------
+    fit : Fit
+    by : str, optional
+        An approximation ("fo", "focei", "laplace", "agq", …); the one that gave `fit.ofv` without it.
+
+    Returns
+    -------
+    Series
+        By ID of the subjects used. Two fits can be compared subject by subject if `by` is the same.
+
+    Raises
+    ------
+    MethodError
+        If `by` evaluates no contributions, or does not treat the data.
+    """
+    name = fit.ofv_by if by is None else by
+    cls = METHODS.get(name)
+    if cls is None or not issubclass(cls, Approximation):
+        have = ", ".join(repr(n) for n, c in METHODS.items() if issubclass(c, Approximation))
+        raise MethodError(f"by={name!r} gives no contributions of subjects; take one of {have}.")
+    same = name == fit.method
+    method = cls(**fit.options) if same else cls()
+    why = method.refusal(fit.problem)
+    if why is not None:
+        raise MethodError(why)
+    found = method.evaluate(fit.problem, fit.values, fit.etas.T).per_subject
+    return pd.Series(found, index=pd.Index(fit.problem.data.ids, name="ID"), name="iOFV")
