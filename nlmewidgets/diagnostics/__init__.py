@@ -4,33 +4,47 @@ from __future__ import annotations
 
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.diagnostics.covariates import covariate_tests
+from nlmewidgets.diagnostics.cumulative import quantile_residuals
 from nlmewidgets.diagnostics.curves import individual_curves, population_band, typical_curve
-from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariates
+from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariance, ebe_covariates, ebe_table
 from nlmewidgets.diagnostics.influence import influence
 from nlmewidgets.diagnostics.integrand import Integrand, integrand
+from nlmewidgets.diagnostics.iofv import iofv
 from nlmewidgets.diagnostics.look import distribution, spaghetti
 from nlmewidgets.diagnostics.nca import nca, nca_summary
+from nlmewidgets.diagnostics.npc import npc
+from nlmewidgets.diagnostics.npde import fit_table, npde
 from nlmewidgets.diagnostics.residuals import residual_table
-from nlmewidgets.diagnostics.shrinkage import shrinkage
+from nlmewidgets.diagnostics.shrinkage import shrinkage, shrinkage_table
 from nlmewidgets.diagnostics.variance import variance_split
+from nlmewidgets.diagnostics.vpc import VPC, vpc
 
 __all__ = [
     "Integrand",
+    "VPC",
     "covariate_summary",
     "covariate_tests",
     "distribution",
+    "ebe_covariance",
     "ebe_covariates",
+    "ebe_table",
     "individual_curves",
     "influence",
     "integrand",
+    "iofv",
     "nca",
     "nca_summary",
+    "npc",
+    "npde",
     "population_band",
+    "quantile_residuals",
     "residual_table",
     "shrinkage",
+    "shrinkage_table",
     "spaghetti",
     "typical_curve",
     "variance_split",
+    "vpc",
 ]
 
 VERBS["covariate_tests"] = covariate_tests
@@ -40,3 +54,8 @@ VERBS["nca"] = nca
 VERBS["residual_table"] = residual_table
 VERBS["shrinkage"] = shrinkage
 VERBS["variance"] = variance_split
+VERBS["fit_table"] = fit_table
+VERBS["iofv"] = iofv
+VERBS["npc"] = npc
+VERBS["npde"] = npde
+VERBS["vpc"] = vpc

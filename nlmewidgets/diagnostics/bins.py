@@ -123,7 +123,9 @@ def bin_edges(x: Array, bins: int | None = None) -> Array:
     if bins is None:
         j = np.maximum(sums / max(sums[0], 1e-300), _LITTLE)
         feasible = np.isfinite(sums)
-        k = 1 + int(np.argmin(np.where(feasible, np.log(np.where(feasible, j, 1.0)) + BETA * np.arange(1, most + 1), np.inf)))
+        k = 1 + int(
+            np.argmin(np.where(feasible, np.log(np.where(feasible, j, 1.0)) + BETA * np.arange(1, most + 1), np.inf))
+        )
     cuts = []
     stop = len(value)
     for part in range(k - 1, 0, -1):

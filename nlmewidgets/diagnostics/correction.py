@@ -36,14 +36,14 @@ def median_by(x: Array, cells: tuple[Ints, ...]) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """A linear map of each observation.
+    r"""A linear map of each observation.
 
     Attributes
     ----------
     reference : (obs,) float
         The bin's prediction, which stays where it is.
     shift, slope : (obs,) float
-        :math:`y \\to \\mathrm{shift} + \\mathrm{slope} \\cdot y`.
+        :math:`y \to \mathrm{shift} + \mathrm{slope} \cdot y`.
     """
 
     reference: Array
@@ -69,6 +69,4 @@ class Correction:
         with np.errstate(all="ignore"):
             ratio = median_by(sd, cells) / sd
         ratio = np.where(np.isfinite(ratio) & (ratio > 0), ratio, 1.0)
-        return replace(
-            self, shift=self.reference + (self.shift - self.reference) * ratio, slope=self.slope * ratio
-        )
+        return replace(self, shift=self.reference + (self.shift - self.reference) * ratio, slope=self.slope * ratio)

@@ -7,6 +7,7 @@ import pandas as pd
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.fit import Fit
 from nlmewidgets.methods import METHODS
+from nlmewidgets.methods.importance import evaluate_importance
 from nlmewidgets.methods.marginal import Approximation
 
 __all__ = ["iofv"]
@@ -21,7 +22,7 @@ def iofv(fit: Fit, by: str | None = None) -> pd.Series:
     ----------
     fit : Fit
     by : str, optional
-        An approximation ("fo", "focei", "laplace", "agq", …); the one that gave `fit.ofv` without it.
+        An approximation ("fo", "focei", "laplace", "agq", "agq, 15 nodes", "imp" …); what gave `fit.ofv` without it.
 
     Returns
     -------
@@ -33,13 +34,17 @@ def iofv(fit: Fit, by: str | None = None) -> pd.Series:
     MethodError
         If `by` evaluates no contributions, or does not treat the data.
     """
-    name = fit.ofv_by if by is None else by
+    name, _, nodes = (fit.ofv_by if by is None else by).partition(", ")
+    if name == "imp":
+        found = evaluate_importance(fit.problem, fit.values, start=fit.etas.T).per_subject
+        return pd.Series(found, index=pd.Index(fit.problem.data.ids, name="ID"), name="iOFV")
     cls = METHODS.get(name)
     if cls is None or not issubclass(cls, Approximation):
         have = ", ".join(repr(n) for n, c in METHODS.items() if issubclass(c, Approximation))
-        raise MethodError(f"by={name!r} gives no contributions of subjects; take one of {have}.")
-    same = name == fit.method
-    method = cls(**fit.options) if same else cls()
+        raise MethodError(f"by={name!r} gives no contributions of subjects; take one of {have} or 'imp'.")
+    # "agq, 9 nodes" is how a fit says what its objective was found with.
+    options = {"nodes": int(nodes.split()[0])} if nodes else dict(fit.options) if name == fit.method else {}
+    method = cls(**options)
     why = method.refusal(fit.problem)
     if why is not None:
         raise MethodError(why)

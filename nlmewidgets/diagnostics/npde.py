@@ -6,7 +6,7 @@ With K data sets :math:`y^{(k)}` simulated from the model at etas drawn from the
 ========  =======================================================================================================
 EPRED     :math:`\operatorname{mean} f^{(k)}`
 ERES      :math:`y - \mathrm{EPRED}`
-EWRES     :math:`(\operatorname{cov} f^{(k)} + \operatorname{diag}\operatorname{mean} R^{(k)})^{-1/2}(y - \mathrm{EPRED})`,
+EWRES     :math:`(\operatorname{cov} f^{(k)} + \operatorname{diag}\operatorname{mean} R^{(k)})^{-1/2}\,\mathrm{ERES}`,
           with the symmetric root
 ECWRES    the same with :math:`\hat R`, the residual variance at the EBE, for its mean
 PD        :math:`\operatorname{mean} F(y \mid f^{(k)})`: the distribution function of the datum, whatever the others are
@@ -45,13 +45,14 @@ from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.core.structure.ode import Ode
 from nlmewidgets.diagnostics.cumulative import cumulative, normal_quantile
 from nlmewidgets.diagnostics.replicates import Progress, Source, replicates, source_of
-from nlmewidgets.diagnostics.residuals import table_columns
+from nlmewidgets.diagnostics.residuals import residual_table, table_columns
 from nlmewidgets.diagnostics.whiten import inverse_roots, of_equal_size, root_named
 from nlmewidgets.fit import Fit
 
-__all__ = ["limits", "npde"]
+__all__ = ["fit_table", "limits", "npde"]
 
 _CELLS = 2**22
 """Numbers of one block of subjects decorrelated at once."""
@@ -115,7 +116,31 @@ def npde(
         done = chunk.first + count
         if progress is not None and progress(done / n) is False:
             break
-    return pd.DataFrame(table_columns(problem) | _columns(source, sums, y[:done], simulated, uniform, eta, decorrelation))
+    return pd.DataFrame(
+        table_columns(problem) | _columns(source, sums, y[:done], simulated, uniform, eta, decorrelation)
+    )
+
+
+def fit_table(fit: Fit, n: int | None = None, seed: int | None = 0) -> pd.DataFrame:
+    """Return the residuals of a fit that need no simulation, and those of `npde` where they are asked for or cheap.
+
+    Parameters
+    ----------
+    fit : Fit
+    n : int, optional
+        Replicates behind EPRED to NPD; 0 leaves these columns out. Without it 300, as NONMEM, or 0 where
+        predictions come from an integrator.
+    seed : int, optional
+        Of the replicates.
+    """
+    table = residual_table(fit.problem, fit.values, fit.etas.T)
+    if n is None:
+        n = 0 if isinstance(fit.problem.structure, Ode) else 300
+    if n:
+        simulated = npde(fit, n=n, seed=seed)
+        new = [name for name in simulated if name not in table]
+        table = pd.concat([table, simulated[new]], axis=1)
+    return table
 
 
 def _columns(
@@ -187,7 +212,9 @@ class _Sums:
     def __post_init__(self) -> None:
         obs = self.problem.n_obs
         self._f, self._low, self._high, self._r, self._error = (np.zeros(obs) for _ in range(5))
-        self.groups = [(rows, np.zeros((len(rows), *(rows.shape[1],) * 2))) for rows in of_equal_size(self.problem.subjects)]
+        self.groups = [
+            (rows, np.zeros((len(rows), *(rows.shape[1],) * 2))) for rows in of_equal_size(self.problem.subjects)
+        ]
         problem, theta = self.problem, self.source.values.theta
         # Sums of products are those of small numbers.
         with np.errstate(all="ignore"):
@@ -199,7 +226,8 @@ class _Sums:
         problem, sigma = self.problem, self.source.values.sigma
         known = problem.normal_rows
         error = problem.center(problem.y, sigma) - problem.center(f, sigma)
-        return np.where(known, error, 0.0), np.where(known, problem.variance(f, sigma).value, 1.0)
+        variance = np.broadcast_to(problem.variance(f, sigma).value, f.shape)
+        return np.where(known, error, 0.0), np.where(known, variance, 1.0)
 
     def add(self, f: Array, low: Array, high: Array) -> None:
         error, r = self._errors(f)

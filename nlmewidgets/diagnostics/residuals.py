@@ -15,14 +15,14 @@ WRES      :math:`(G_0 \Omega G_0' + \bar R_0)^{-1/2} (y - f_0)`, with
           residual variance averaged over η (WRES under INTERACTION, WRESI)
 NWRES     the same with :math:`R_0` for :math:`\bar R_0` (WRES without interaction)
 CWRES     :math:`(\hat G \Omega \hat G' + \hat R)^{-1/2} (y - \mathrm{CPRED})`
-CWRESI    :math:`(\hat G \Omega \hat G' + \bar R_c)^{-1/2} (y - \mathrm{CPRED})`, with :math:`\bar R_c = R(\mathrm{CPRED})
-          + \tfrac12 R_{ff} \operatorname{diag}(\hat G\Omega\hat G')`
+CWRESI    the same with :math:`R(\mathrm{CPRED}) + \tfrac12 R_{ff} \operatorname{diag}(\hat G\Omega\hat G')`
+          for :math:`\hat R`
 ========  =====================================================================
 
-The inverse square roots are symmetric (by eigenvectors).  Where both sides are transformed, WRES, NWRES, IWRES,
-CWRES and CWRESI are those of t(y), with t(f) and t'(f)·G (CPRED, CRES and CWRESI, which would need t of a number that
-need not be a prediction, are missing there); where an observation is censored, or its likelihood is not
-normal, it has no residual and takes no part in those of the others.  See `quantile_residuals` and `npde` for these.
+The inverse square roots are symmetric (by eigenvectors).  Where both sides are transformed, WRES, NWRES, IWRES and
+CWRES are those of t(y), with t(f) and t'(f)·G, and CPRED, CRES and CWRESI are missing; where an observation is
+censored, or its likelihood is not normal, it has no residual and takes no part in those of the others (see
+`quantile_residuals` and `npde` for these).
 
 References
 ----------
@@ -122,6 +122,7 @@ def _decorrelate(
     """Return (GΩG' + R)^(-1/2)·error per subject; NaN where not known."""
     # What is not known becomes independent of the rest, with a residual of 0.
     g, r, error = np.where(known, g, 0.0), np.where(known, r, 1.0), np.where(known, error, 0.0)
+    error = np.where(np.isfinite(error), error, np.nan)
     out = np.full_like(error, np.nan)
     for rows in of_equal_size(problem.subjects):
         part = g[:, rows]

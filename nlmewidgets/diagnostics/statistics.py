@@ -20,7 +20,10 @@ __all__ = ["Cells", "Events", "LocalQuantiles", "Proportions", "Quantiles", "Sha
 class Statistic(Protocol):
     """A function of data, with a table of what each number is."""
 
-    index: pd.DataFrame
+    @property
+    def index(self) -> pd.DataFrame:
+        """What each number is, m rows."""
+        ...
 
     def __call__(self, y: Array) -> Array:
         """Return the numbers, (replicates, m), of data (replicates, observations)."""

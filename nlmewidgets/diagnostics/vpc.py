@@ -103,7 +103,9 @@ class VPC:
         )
 
     def _repr_html_(self) -> str:
-        text = f"{self.n} replicates, {100 * self.outside:.0f} % of the numbers outside their {100 * self.level:g} % bands"
+        text = (
+            f"{self.n} replicates, {100 * self.outside:.0f} % of the numbers outside their {100 * self.level:g} % bands"
+        )
         return f"<div><b>VPC of {self.kind}</b><br>{text}</div>" + self.table.to_html(index=False, max_rows=30)
 
 

@@ -48,7 +48,7 @@ def of_equal_size(subjects: Segments) -> Iterator[Ints]:
 def inverse_roots(matrices: Array, root: str = "symmetric") -> Array:
     """Return W of each covariance, (n, k, k); NaN where one is not finite or not positive definite."""
     out = np.full(matrices.shape, np.nan)
-    finite = np.isfinite(matrices).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(matrices).all(axis=(1, 2)))
     if not finite.any():
         return out
     if root == "symmetric":

@@ -387,9 +387,29 @@ class Fit:
         """Shrinkage of each eta, 1 − SD(EBE)/omega, and of epsilon, 1 − RMS(IWRES)."""
         return VERBS["shrinkage"](self.problem, self.values, self.etas.T)  # type: ignore[no-any-return]
 
-    def table(self) -> pd.DataFrame:
-        """Return ID TIME DV PRED IPRED RES IRES WRES IWRES CWRES, one row per observation."""
-        return VERBS["residual_table"](self.problem, self.values, self.etas.T)  # type: ignore[no-any-return]
+    def table(self, n: int | None = None, seed: int | None = 0) -> pd.DataFrame:
+        """Return ID TIME DV PRED IPRED RES IRES WRES IWRES CWRES … NPDE NPD, one row per observation.
+
+        See `nlmewidgets.diagnostics.residuals` and `nlmewidgets.diagnostics.npde` for all columns; n is the number of
+        replicates behind those by simulation (0: none; 300 without it, but none where predictions are integrated).
+        """
+        return VERBS["fit_table"](self, n=n, seed=seed)  # type: ignore[no-any-return]
+
+    def npde(self, **options: Any) -> pd.DataFrame:
+        """Return EPRED ERES EWRES ECWRES PDE NPDE PD NPD by simulation; see `nlmewidgets.diagnostics.npde`."""
+        return VERBS["npde"](self, **options)  # type: ignore[no-any-return]
+
+    def npc(self, **options: Any) -> pd.DataFrame:
+        """Return a numerical predictive check; see `nlmewidgets.diagnostics.npc`."""
+        return VERBS["npc"](self, **options)  # type: ignore[no-any-return]
+
+    def vpc(self, **options: Any) -> Any:
+        """Return a visual predictive check, a `VPC` of tables; see `nlmewidgets.diagnostics.vpc`."""
+        return VERBS["vpc"](self, **options)
+
+    def iofv(self, by: str | None = None) -> pd.Series:
+        """Return each subject's contribution to the objective; see `nlmewidgets.diagnostics.iofv`."""
+        return VERBS["iofv"](self, by)  # type: ignore[no-any-return]
 
     def summary(self) -> pd.DataFrame:
         """Return one row per population parameter: initial, estimate, SE, RSE %, shrinkage %, fixed."""

@@ -102,7 +102,8 @@ def test_weighted_residuals_of_the_true_linear_model_are_standard_normal():
 def test_the_columns_are_those_of_the_field_in_the_order_of_the_records():
     case = make("oral", "combined", ("varying",), seed=2)
     table = residual_table(case.problem, case.model.values, modes(case))
-    assert list(table) == ["ID", "TIME", "DV", "PRED", "IPRED", "RES", "IRES", "WRES", "IWRES", "CWRES"]
+    columns = "ID TIME DV PRED IPRED RES IRES WRES IWRES CWRES NWRES CPRED CRES CWRESI"
+    assert list(table) == columns.split()
     observed = case.data.records[case.data.observed]
     for column in ("ID", "TIME", "DV"):
         np.testing.assert_array_equal(table[column], observed[column])
