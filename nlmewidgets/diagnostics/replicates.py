@@ -149,13 +149,12 @@ def _population(source: Source, n: int, rng: np.random.Generator) -> Callable[[i
         rows = posterior[rng.integers(0, len(posterior), n)]
         return lambda k: space.from_dict(dict(zip(space.names, rows[k].tolist(), strict=True)), source.values)
     found = fit.uncertainty
-    if not found.usable:
+    if not found.usable or not np.isfinite(found.matrix).all():
         raise DataError(
-            "The estimates have no covariance matrix (the curvature is not positive definite); "
-            "simulate with uncertainty=False, or from a Bayesian fit."
+            f"{found.message or 'The estimates have no covariance matrix.'} Simulate with uncertainty=False, or from a "
+            "Bayesian fit."
         )
-    inverse = np.linalg.inv(found.r)
-    values, vectors = np.linalg.eigh(inverse @ found.s @ inverse)
+    values, vectors = np.linalg.eigh(found.matrix)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     at = space.pack(source.values) + rng.standard_normal((n, len(root))) @ root.T
     return lambda k: space.unpack(at[k], source.values)
