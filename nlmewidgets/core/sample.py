@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.modes import Modes
 from nlmewidgets.core.problem import Problem
 
 __all__ = ["ChainState", "Proposal", "Target", "refresh", "sweep"]
@@ -82,6 +83,16 @@ class Proposal:
             np.ascontiguousarray(inverse.transpose(1, 2, 0))[:, :, None],
             np.sqrt((spread * spread).sum(axis=1)),
         )
+
+    @classmethod
+    def near(cls, modes: Modes, precision: Array) -> Proposal:
+        """Return the proposal around modes; with the prior's precision where a mode is no minimum."""
+        half = 0.5 * modes.hessian
+        convex = np.asarray(np.isfinite(half).all(axis=(1, 2)))
+        convex[convex] = np.linalg.eigvalsh(half[convex])[:, 0] > 0
+        if not convex.all():
+            half = np.where(convex[:, None, None], half, precision)
+        return cls.around(np.where(np.isfinite(modes.eta), modes.eta, 0.0), half)
 
     def draw(self, rng: np.random.Generator, chains: int) -> tuple[Array, Array]:
         """Return etas (etas, chains, subjects) and their −2 log density up to a constant per subject."""

@@ -22,6 +22,7 @@ from nlmewidgets.fit import display
 from nlmewidgets.methods import METHODS, Iteration, Method
 
 if TYPE_CHECKING:
+    from nlmewidgets.fit.conditional import ConditionalTables
     from nlmewidgets.methods.uncertainty import Uncertainty
     from nlmewidgets.methods.yardstick import Yardstick
 
@@ -182,6 +183,27 @@ class Fit:
         known = METHODS.get(self.method, METHODS["focei"])
         names = {f.name for f in fields(known)}
         return known.with_options({k: v for k, v in self.options.items() if k in names})
+
+    def conditional(self, draws: int = 200, *, seed: int | None = None, **options: Any) -> ConditionalTables:
+        """Return conditional means, standard deviations and draws of etas and individual parameters.
+
+        Parameters
+        ----------
+        draws : int
+            Draws of each subject to keep.
+        seed : int, optional
+            The fit's own where omitted.
+        **options
+            chains, tolerance and longest of `nlmewidgets.methods.conditional.conditional`.
+
+        Returns
+        -------
+        ConditionalTables
+            With DataFrames `mean`, `sd`, `error` (ID × eta), `samples`, `parameters`, `parameters_sd`.
+        """
+        from nlmewidgets.fit.conditional import conditional_tables
+
+        return conditional_tables(self, draws, seed=seed, **options)
 
     @property
     def model(self) -> Model:

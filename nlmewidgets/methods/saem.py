@@ -309,14 +309,8 @@ def _look(problem: Problem, values: Values, last: Proposal | None) -> tuple[floa
     start = None if last is None else last.centre
     typical = problem.typical(values.theta).slots
     modes = find_modes(problem, typical, precision, values.sigma, start, tolerance=1e-6)
-    half = 0.5 * modes.hessian
-    ofv = float((modes.value + log_omega + log_det(half)).sum())
-    convex = np.asarray(np.isfinite(half).all(axis=(1, 2)))
-    convex[convex] = np.linalg.eigvalsh(half[convex])[:, 0] > 0
-    if not convex.all():
-        # Where the mode is no minimum, propose from the prior's scale instead.
-        half = np.where(convex[:, None, None], half, precision)
-    return ofv, Proposal.around(np.where(np.isfinite(modes.eta), modes.eta, 0.0), half)
+    ofv = float((modes.value + log_omega + log_det(0.5 * modes.hessian)).sum())
+    return ofv, Proposal.near(modes, precision)
 
 
 def _target(problem: Problem, values: Values) -> Target:
