@@ -24,9 +24,10 @@ import sympy as sp
 from scipy import special
 
 from nlmewidgets.core.arrays import Array, Ints
+from nlmewidgets.core.interaction import frozen, interaction, residual_variance
 from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.special import ndtr, ndtri
-from nlmewidgets.core.symbols import dv, f, limit, time
+from nlmewidgets.core.symbols import dv, f, limit, time, typical_f
 from nlmewidgets.core.tails import log_ndtr, log_ndtr_between, stdtrit
 from nlmewidgets.core.tape import Level, Tape
 
@@ -158,7 +159,7 @@ class Observation:
 
 def normal(sd: sp.Expr, transform: Transform | None = None) -> Observation:
     """Return y ~ N(f, sd²), or t(y) ~ N(t(f), sd²)."""
-    variance = sp.expand(sd**2) if sd.is_polynomial(f) and not sd.is_Add else sd**2
+    variance = residual_variance(sd)
     relative = sp.diff(variance, f) ** 2 / variance**2 / 2
     if transform is None:
         error, value, information, draw = dv - f, sp.log(variance), 1 / variance + relative, f + sd * dv
@@ -234,12 +235,12 @@ class First(NamedTuple):
 
 
 class Variance(NamedTuple):
-    """R and its derivatives (None: structurally zero)."""
+    """R, or ρ of `core.interaction`, and its derivatives (None: structurally zero)."""
 
     value: Any
     f: Any
     sigma: Any
-    ff: Any
+    ff: Any = None
 
 
 class ObservationProgram:
@@ -253,14 +254,16 @@ class ObservationProgram:
         levels |= dict.fromkeys(sigmas, Level.CONSTANT) | {time: Level.RECORD, limit: Level.RECORD}
         levels |= dict.fromkeys(covariates, Level.RECORD)
         self.tape = Tape(levels)
-        self._sigmas = [self.tape.inputs[s] for s in sigmas]
+        self.sigmas, self.covariates = sigmas, covariates
+        # What the variance is frozen at moves with the parameters, as a sigma of each observation does.
+        self._sigmas = [self.tape.inputs[s] for s in (*sigmas, *(s for s in covariates if s == typical_f))]
         self._kernels: dict[str, Kernel] = {}
 
     def kernel(self, name: str) -> Kernel:
         """Return the kernel of a name.
 
-        They are 'value', 'newton', 'gradient', 'first', 'third', 'variance', 'sd', 'score', 'latent', 'center' (t),
-        'slope' (t') and 'draw'.
+        They are 'value', 'newton', 'gradient', 'first', 'third', 'variance', 'interaction', 'sd', 'score', 'latent',
+        'center' (t), 'slope' (t') and 'draw'.
         """
         if name not in self._kernels:
             self._kernels[name] = numpy_kernel(self.tape, self._packs(name))
@@ -281,10 +284,14 @@ class ObservationProgram:
         if name == "variance":
             if own.sd is None:
                 return [tape.constant(np.nan), None, None, None]
-            sd = own.sd
-            r = tape.expression(sp.expand(sd**2) if sd.is_polynomial(f) and not sd.is_Add else sd**2)
+            r = tape.expression(residual_variance(own.sd))
             first = tape.derivative(r, f_)
             return [r, first, tape.gradient(r, sigmas) or None, tape.derivative(first, f_)]
+        if name == "interaction":
+            if own.sd is None:
+                return [tape.constant(np.nan), None, None]
+            rho = tape.expression(interaction(own.sd))
+            return [rho, tape.derivative(rho, f_), tape.gradient(rho, sigmas) or None]
         value = tape.expression(own.minus2log)
         if name == "value":
             return [value]
@@ -343,6 +350,12 @@ class Group:
         """Run a kernel at predictions f (..., m)."""
         own = self.y if y is None else y
         return self.program.kernel(name)((own, f, *sigma, *self.inputs), None, f.shape)
+
+    def frozen(self, typical: Array) -> Group:
+        """Return the group with its residual variances at given predictions (m,)."""
+        own = self.program
+        program = observation_program(frozen(own.observation), own.sigmas, (*own.covariates, typical_f))
+        return replace(self, program=program, inputs=(*self.inputs, typical))
 
     @property
     def normal(self) -> bool:

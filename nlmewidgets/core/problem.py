@@ -302,6 +302,18 @@ class Problem:
         """Return the residual variance R and its derivatives at each observation."""
         return Variance(*observe(self.groups, "variance", f, sigma))
 
+    def interaction(self, f: Array, sigma: Array) -> Variance:
+        """Return ρ of `core.interaction` and its first derivatives at each observation."""
+        return Variance(*observe(self.groups, "interaction", f, sigma))
+
+    def frozen(self, f: Array) -> Problem:
+        """Return the problem with the residual variances of normal observations at given predictions (obs,).
+
+        Derivatives along sigma have one more row: along these predictions.
+        """
+        groups = tuple(g.frozen(f if g.rows is None else f[g.rows]) for g in self.groups)
+        return replace(self, groups=groups)
+
     def residual_sd(self, f: Array, sigma: Array) -> Array:
         """Return the residual standard deviation at each observation, (..., obs); NaN where it has none."""
         return observe(self.groups, "sd", f, sigma)[0][0]

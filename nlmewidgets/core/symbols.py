@@ -29,6 +29,7 @@ __all__ = [
     "states",
     "theta",
     "time",
+    "typical_f",
 ]
 
 
@@ -114,6 +115,9 @@ last = Reserved("last", real=True)
 
 f = Reserved("f", real=True)
 """The prediction, in residual standard deviations given as an expression."""
+
+typical_f = Reserved("f at eta = 0", real=True)
+"""The prediction of the typical individual, where a method takes the residual variance there."""
 
 
 def covariate(name: str) -> Covariate:

@@ -23,6 +23,7 @@ from typing import ClassVar
 import numpy as np
 
 from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.observation import Variance
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.methods.marginal import Approximation, Evaluation, assemble_scores, log_det, precision_of
@@ -30,11 +31,12 @@ from nlmewidgets.methods.marginal import Approximation, Evaluation, assemble_sco
 __all__ = ["FO", "evaluate_fo"]
 
 
-def evaluate_fo(problem: Problem, values: Values, *, gradient: bool = False) -> Evaluation:
-    """Return the FO objective of every subject, with scores if asked."""
+def evaluate_fo(problem: Problem, values: Values, *, gradient: bool = False, interaction: bool = False) -> Evaluation:
+    """Return the FO objective of every subject, with scores if asked; with interaction that of FOI."""
     q, n = problem.n_eta, problem.n_subjects
     typical = problem.typical(values.theta, jacobian=gradient)
-    precision, log_omega = precision_of(problem.occasions.expand(values.omega))
+    full = problem.occasions.expand(values.omega)
+    precision, log_omega = precision_of(full)
     subjects, spread = problem.subjects, problem.subjects.spread
     with np.errstate(all="ignore"):
         f, first, second = problem.structure(problem.slots(typical.slots, np.zeros((q, n))), 2 if gradient else 1)
@@ -43,6 +45,11 @@ def evaluate_fo(problem: Problem, values: Values, *, gradient: bool = False) -> 
             second = np.zeros((len(problem.loadings), *first.shape))
         along, mixed = problem.along_eta(first, second)
         r = problem.variance(f, values.sigma)
+        rho = problem.interaction(f, values.sigma) if interaction else None
+        pulled_along = full @ along
+        prior = np.einsum("ao,ao->o", along, pulled_along)
+        if rho is not None:
+            r = _with_interaction(r, rho, prior)
         weight = np.broadcast_to(1.0 / r.value, f.shape)
         error = problem.y - f
         h_matrix = subjects(weight * along[:, None] * along).transpose(2, 0, 1) + precision
@@ -69,8 +76,20 @@ def evaluate_fo(problem: Problem, values: Values, *, gradient: bool = False) -> 
         on_sigma = None if r.sigma is None else on_variance * r.sigma
         outer = pulled.T[:, :, None] * pulled.T[:, None, :]
         omega = precision - precision @ k @ precision - outer
+        if rho is not None:
+            on_mixed = on_mixed + 2.0 * on_variance * rho.value * pulled_along
+            omega = omega + subjects(on_variance * rho.value * along[:, None] * along).transpose(2, 0, 1)
         scores = assemble_scores(problem, typical, first, mixed, on_first, on_mixed, on_sigma, omega)
     return Evaluation(per_subject, mu, scores)
+
+
+def _with_interaction(r: Variance, rho: Variance, prior: Array) -> Variance:
+    """Return R + ρ·f_η'Ωf_η and its derivatives where f_η'Ωf_η (obs,) is held."""
+
+    def plus(a: Array | None, b: Array | None) -> Array | None:
+        return a if b is None else b * prior if a is None else a + b * prior
+
+    return Variance(plus(r.value, rho.value), plus(r.f, rho.f), plus(r.sigma, rho.sigma))
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,7 @@ class FO(Approximation):
     def refusal(self, problem: Problem) -> str | None:
         """FO treats data that are normal around their prediction."""
         if (why := problem.not_normal(transformed=False)) is not None:
-            return f"FO does not treat {why}; use method='laplace', 'agq' or 'saem'."
+            return f"{self.title} does not treat {why}; use method='laplace', 'agq' or 'saem'."
         return None
 
     def evaluate(

@@ -20,12 +20,13 @@ from typing import ClassVar
 import numpy as np
 
 from nlmewidgets.core.arrays import Array
-from nlmewidgets.core.modes import find_modes
+from nlmewidgets.core.modes import Modes, find_modes
 from nlmewidgets.core.parameters import Values
-from nlmewidgets.core.problem import Problem
+from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.methods.marginal import (
     Approximation,
     Evaluation,
+    Scores,
     assemble_scores,
     log_det,
     mode_shift,
@@ -43,8 +44,12 @@ def evaluate_focei(
     *,
     gradient: bool = False,
     tolerance: float = 1e-13,
+    frozen: Array | None = None,
 ) -> Evaluation:
-    """Return the FOCEI objective of every subject, with scores if asked."""
+    """Return the FOCEI objective of every subject, with scores if asked.
+
+    `frozen` are the derivatives along the slots, (slots, obs), of what the problem's residual variances are frozen at.
+    """
     typical = problem.typical(values.theta, jacobian=gradient)
     precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     with np.errstate(all="ignore"):
@@ -57,12 +62,12 @@ def evaluate_focei(
             return Evaluation(per_subject, modes.eta)
         if not np.isfinite(per_subject).all():
             return Evaluation(per_subject, modes.eta)
-        terms, along, first, mixed = modes.terms, modes.along, modes.first, modes.mixed
+        terms, along, mixed = modes.terms, modes.along, modes.mixed
         spread = problem.subjects.spread
         q = problem.n_eta
         if not q:
             omega = np.zeros((problem.n_subjects, 0, 0))
-            scores = assemble_scores(problem, typical, first, mixed, terms.f, along, terms.sigma, omega)
+            scores = _assembled(problem, typical, modes, terms.f, along, terms.sigma, omega, frozen)
             return Evaluation(per_subject, modes.eta, scores)
         k = np.linalg.inv(h_matrix)
         weighted = np.einsum("abo,bo->ao", spread(k.transpose(1, 2, 0)), along)
@@ -83,9 +88,25 @@ def evaluate_focei(
                 on_sigma = part if on_sigma is None else on_sigma + part
         pulled = (precision @ modes.eta).T
         omega = precision - precision @ k @ precision - pulled[:, :, None] * pulled[:, None, :] + moved.omega
-        scores = assemble_scores(problem, typical, first, mixed, on_first, on_mixed, on_sigma, omega)
-        shift = mode_shift(problem, typical, precision, modes, terms)
+        scores = _assembled(problem, typical, modes, on_first, on_mixed, on_sigma, omega, frozen)
+        shift = mode_shift(problem, typical, precision, modes, terms, frozen)
     return Evaluation(per_subject, modes.eta, scores, shift)
+
+
+def _assembled(
+    problem: Problem,
+    typical: Typical,
+    modes: Modes,
+    on_first: Array,
+    on_mixed: Array,
+    on_sigma: Array | None,
+    omega: Array,
+    frozen: Array | None,
+) -> Scores:
+    more = None
+    if frozen is not None and on_sigma is not None:
+        more, on_sigma = on_sigma[-1] * frozen, on_sigma[:-1]
+    return assemble_scores(problem, typical, modes.first, modes.mixed, on_first, on_mixed, on_sigma, omega, more)
 
 
 @dataclass(frozen=True)
@@ -109,9 +130,9 @@ class FOCEI(Approximation):
     summary: ClassVar[str] = "Linearised at each subject's mode, with eta–epsilon interaction; fast, exact gradient."
 
     def refusal(self, problem: Problem) -> str | None:
-        """FOCEI treats data that are normal around their prediction, perhaps after a transform."""
+        """FOCE treats data that are normal around their prediction, perhaps after a transform."""
         if (why := problem.not_normal()) is not None:
-            return f"FOCEI does not treat {why}; use method='laplace', 'agq' or 'saem'."
+            return f"{self.title} does not treat {why}; use method='laplace', 'agq' or 'saem'."
         return None
 
     def evaluate(

@@ -172,16 +172,29 @@ def through_mode(problem: Problem, precision: Array, modes: Modes, terms: Second
     )
 
 
-def mode_shift(problem: Problem, typical: Typical, precision: Array, modes: Modes, terms: Second | Third) -> Scores:
-    r"""Return :math:`\partial\hat\eta/\partial\zeta = -l_{\eta\eta}^{-1} l_{\eta\zeta}`, etas first."""
+def mode_shift(
+    problem: Problem,
+    typical: Typical,
+    precision: Array,
+    modes: Modes,
+    terms: Second | Third,
+    frozen: Array | None = None,
+) -> Scores:
+    r"""Return :math:`\partial\hat\eta/\partial\zeta = -l_{\eta\eta}^{-1} l_{\eta\zeta}`, etas first.
+
+    `frozen` are the derivatives along the slots of what residual variances are frozen at: the last of the sigmas.
+    """
     along = modes.along
     slots = terms.ff * along[:, None] * modes.first + terms.f * modes.mixed
+    f_sigma = terms.f_sigma
+    if frozen is not None and f_sigma is not None:
+        slots, f_sigma = slots + along[:, None] * (f_sigma[-1] * frozen), f_sigma[:-1]
     assert typical.jacobian is not None
     theta = problem.block_subjects(np.einsum("asb,stb->atb", problem.blocks(slots), typical.jacobian))
     q, n = along.shape[0], problem.n_subjects
     sigma = np.zeros((q, len(problem.space.sigma), n))
-    if terms.f_sigma is not None:
-        sigma = problem.subjects(along[:, None] * terms.f_sigma)
+    if f_sigma is not None:
+        sigma = problem.subjects(along[:, None] * f_sigma)
     pulled = precision @ modes.eta
     outer = precision[:, None, :, None] * pulled.T[None, :, None, :]
     omega = -(outer + outer.transpose(0, 1, 3, 2))

@@ -9,24 +9,25 @@ from hypothesis import HealthCheck, Phase, given, settings
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.methods.fo import evaluate_fo
+from nlmewidgets.methods.foce import evaluate_foce
 from nlmewidgets.methods.focei import evaluate_focei
 from nlmewidgets.methods.laplace import evaluate_laplace
 from nlmewidgets.methods.marginal import Evaluation, mode_shift
 from nlmewidgets.methods.quadrature import evaluate_quadrature
 from tests.models import EXTRAS, RESIDUALS, STRUCTURES, Case, every_case, make
 
-METHODS = ("fo", "focei", "laplace", "agq")
+METHODS = ("fo", "foi", "foce", "focei", "laplace", "agq")
 
 TIGHT = 1e-24
 """Inner tolerance at which the modes are exact to rounding, so that differences see none of it."""
 
 
 def objective(case: Case, method: str, values: Values, eta: np.ndarray | None, *, gradient: bool = False) -> Evaluation:
-    if method == "fo":
-        return evaluate_fo(case.problem, values, gradient=gradient)
+    if method in ("fo", "foi"):
+        return evaluate_fo(case.problem, values, gradient=gradient, interaction=method == "foi")
     if method == "agq":
         return evaluate_quadrature(case.problem, values, 3, eta, gradient=gradient, tolerance=TIGHT)
-    evaluate = {"focei": evaluate_focei, "laplace": evaluate_laplace}[method]
+    evaluate = {"foce": evaluate_foce, "focei": evaluate_focei, "laplace": evaluate_laplace}[method]
     return evaluate(case.problem, values, eta, gradient=gradient, tolerance=TIGHT)
 
 

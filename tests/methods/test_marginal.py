@@ -17,7 +17,7 @@ from nlmewidgets.methods import METHODS
 from nlmewidgets.methods.quadrature import evaluate_quadrature, nodes_within
 from tests.models import Case, cases, make
 
-DETERMINISTIC = ("fo", "focei", "laplace", "agq")
+DETERMINISTIC = ("fo", "foi", "foce", "focei", "laplace", "agq")
 
 
 # ---------------------------------------------------------------- linear models
@@ -102,6 +102,45 @@ def test_subjects_add_up(method: str) -> None:
     case = make("oral", "combined", ("block",), seed=2)
     parts = [case.model.ofv(case.data.subset([i]), method) for i in case.data.ids]
     assert case.model.ofv(case.data, method) == pytest.approx(sum(parts), abs=1e-9)
+
+
+# ------------------------------------------------------------------ interaction
+
+
+@pytest.mark.parametrize("error", ["additive", "proportional", "combined", "combined1", "power"])
+def test_foi_is_the_normal_density_with_the_variance_of_the_linearised_model(error: str) -> None:
+    """The moments of y = f + Gη + Σ (h_k + h_k' Gη) ε_k, with G from differences and a dense covariance."""
+    case = make("oral", "combined", ("block",), seed=7)
+    errors = {
+        "additive": (nw.Additive(0.4), [lambda f: 0.4]),
+        "proportional": (nw.Proportional(0.2), [lambda f: 0.2 * f]),
+        "combined": (nw.Combined(0.3, 0.2), [lambda f: 0.3, lambda f: 0.2 * f]),
+        "combined1": (nw.Combined1(0.3, 0.2), [lambda f: 0.3 + 0.2 * f]),
+        "power": (nw.Power(0.2, exponent=0.7), [lambda f: 0.2 * f**0.7]),
+    }
+    residual, sds = errors[error]
+    model = nw.Model(case.model.prediction, case.model.parameters, residual=residual)
+    problem, values = model.problem(case.data), model.values
+    q, n, h = problem.n_eta, problem.n_subjects, 1e-5
+    typical = problem.typical(values.theta).slots
+
+    def predict(eta: np.ndarray) -> np.ndarray:
+        return problem.predict(problem.slots(typical, np.repeat(eta[:, None], n, axis=1)))
+
+    f = predict(np.zeros(q))
+    g = np.stack([(predict(h * e) - predict(-h * e)) / (2 * h) for e in np.eye(q)], axis=1)
+    total = 0.0
+    for i in range(n):
+        rows = problem.data.subject == i
+        prior = g[rows] @ values.omega @ g[rows].T
+        residuals = sum(
+            s(f[rows]) ** 2 + ((s(f[rows] + h) - s(f[rows] - h)) / (2 * h)) ** 2 * np.diag(prior) for s in sds
+        )
+        covariance = prior + np.diag(residuals * np.ones(rows.sum()))
+        total += -2 * stats.multivariate_normal.logpdf(problem.y[rows], f[rows], covariance)
+    total -= problem.n_obs * math.log(2 * math.pi)
+    assert model.ofv(case.data, "foi") == pytest.approx(total, abs=1e-6)
+    assert (model.ofv(case.data, "foi") == pytest.approx(model.ofv(case.data, "fo"), abs=1e-9)) == (error == "additive")
 
 
 # ------------------------------------------------------------------- quadrature
