@@ -45,6 +45,7 @@ from nlmewidgets.library.residual import (
     TransformBothSides,
 )
 from nlmewidgets.methods import Iteration
+from nlmewidgets.studies import Multistart, multistart
 
 if TYPE_CHECKING:
     from nlmewidgets.panels.explore import Explorer
@@ -74,6 +75,7 @@ __all__ = [
     "MethodError",
     "Model",
     "ModelError",
+    "Multistart",
     "NegativeBinomial",
     "NlmeError",
     "Normal",
@@ -115,6 +117,7 @@ __all__ = [
     "lrt",
     "maturation",
     "methods",
+    "multistart",
     "ndtr",
     "ndtri",
     "power",

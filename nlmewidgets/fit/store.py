@@ -34,7 +34,7 @@ from nlmewidgets.fit.result import Fit
 from nlmewidgets.library.likelihood import LIKELIHOODS
 from nlmewidgets.library.residual import RESIDUALS, Residual
 
-__all__ = ["load_fit", "model_from_dict", "model_to_dict", "save"]
+__all__ = ["data_from_dict", "data_to_dict", "load_fit", "model_from_dict", "model_to_dict", "save"]
 
 FORMAT = 3
 
@@ -60,7 +60,7 @@ def save(fit: Fit, path: str | Path) -> Path:
         "excluded": [[k, v] for k, v in fit.excluded.items()],
         "arrays": {name: _array_to_dict(values) for name, values in fit.arrays.items()},
         "model": model_to_dict(fit.start),
-        "data": _data_to_dict(fit.data),
+        "data": data_to_dict(fit.data),
         "history": {c: fit.iterations[c].tolist() for c in fit.iterations},
     }
     target = Path(path)
@@ -120,7 +120,7 @@ def _fit_from_dict(document: Mapping[str, Any], file: str) -> Fit:
     history = document["history"]
     return Fit(
         start=model_from_dict(document["model"]),
-        data=_data_from_dict(document["data"], file),
+        data=data_from_dict(document["data"], file),
         method=document["method"],
         options=document["options"],
         values=Values(_floats(document["theta"]), _matrix(document["omega"]), _floats(document["sigma"])),
@@ -354,7 +354,8 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
 # ---------------------------------------------------------------------------- data
 
 
-def _data_to_dict(data: Data) -> dict[str, Any]:
+def data_to_dict(data: Data) -> dict[str, Any]:
+    """Return the data as JSON-ready values, with their fingerprint."""
     return {
         "records": {c: data.records[c].tolist() for c in data.records},
         "covariates": list(data.covariates),
@@ -365,7 +366,8 @@ def _data_to_dict(data: Data) -> dict[str, Any]:
     }
 
 
-def _data_from_dict(entry: Mapping[str, Any], file: str) -> Data:
+def data_from_dict(entry: Mapping[str, Any], file: str) -> Data:
+    """Return the data of `data_to_dict`; `file` names them where they were changed."""
     frame = pd.DataFrame({c: pd.Series(v, dtype=_dtype(c, v)) for c, v in entry["records"].items()})
     data = Data(frame, tuple(entry["covariates"]), entry["units"], tuple(entry["notes"]), entry["origin"])
     if data.fingerprint != entry["sha256"]:

@@ -1,10 +1,11 @@
-"""What takes many fits or many looks at a model: starting values."""
+"""What takes many fits or many looks at a model: starting values, many starts, simulation and estimation."""
 
 from __future__ import annotations
 
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.studies.guess import Guess, guess
+from nlmewidgets.studies.multistart import Multistart, multistart
 
-__all__ = ["Guess", "guess"]
+__all__ = ["Guess", "Multistart", "guess", "multistart"]
 
 VERBS["guess"] = guess
