@@ -138,7 +138,7 @@ def find_modes(
         Ω⁻¹.
     sigma : (sigmas,) float
     start : (etas, subjects) float, optional
-        Warm start; zero without.  A warm start is dropped for a subject where zero is better.
+        Warm start; zero without, and for a subject whose density is not finite there.
     tolerance : float
         Largest half decrement accepted, in units of −2 log likelihood.
     max_iterations : int

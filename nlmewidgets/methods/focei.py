@@ -59,16 +59,16 @@ def evaluate_focei(
         h_matrix = 0.5 * modes.information
         per_subject = modes.value + log_omega + log_det(h_matrix)
         if not gradient:
-            return Evaluation(per_subject, modes.eta)
+            return Evaluation(per_subject, modes.eta, joint=modes.value)
         if not np.isfinite(per_subject).all():
-            return Evaluation(per_subject, modes.eta)
+            return Evaluation(per_subject, modes.eta, joint=modes.value)
         terms, along, mixed = modes.terms, modes.along, modes.mixed
         spread = problem.subjects.spread
         q = problem.n_eta
         if not q:
             omega = np.zeros((problem.n_subjects, 0, 0))
             scores = _assembled(problem, typical, modes, terms.f, along, terms.sigma, omega, frozen)
-            return Evaluation(per_subject, modes.eta, scores)
+            return Evaluation(per_subject, modes.eta, scores, joint=modes.value)
         k = np.linalg.inv(h_matrix)
         weighted = np.einsum("abo,bo->ao", spread(k.transpose(1, 2, 0)), along)
         leverage = np.einsum("ao,ao->o", weighted, along)
@@ -90,7 +90,7 @@ def evaluate_focei(
         omega = precision - precision @ k @ precision - pulled[:, :, None] * pulled[:, None, :] + moved.omega
         scores = _assembled(problem, typical, modes, on_first, on_mixed, on_sigma, omega, frozen)
         shift = mode_shift(problem, typical, precision, modes, terms, frozen)
-    return Evaluation(per_subject, modes.eta, scores, shift)
+    return Evaluation(per_subject, modes.eta, scores, shift, modes.value)
 
 
 def _assembled(

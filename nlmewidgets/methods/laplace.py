@@ -104,7 +104,7 @@ def evaluate_laplace(
         half = 0.5 * modes.hessian
         per_subject = modes.value + log_omega + log_det(half)
         if not gradient or not np.isfinite(per_subject).all():
-            return Evaluation(per_subject, modes.eta)
+            return Evaluation(per_subject, modes.eta, joint=modes.value)
         terms = problem.first_terms(modes.f, values.sigma)
         eta = modes.eta.T
         own = Averages(
@@ -163,7 +163,8 @@ def score(
         precision - precision @ (own.outer + g) @ precision + moved.omega,
         own.slots + third,
     )
-    return Evaluation(per_subject, modes.eta, scores, mode_shift(problem, typical, precision, modes, terms))
+    shift = mode_shift(problem, typical, precision, modes, terms)
+    return Evaluation(per_subject, modes.eta, scores, shift, modes.value)
 
 
 def _contracted(problem: Problem, typical: Array, modes: Modes, own: Averages) -> Array:

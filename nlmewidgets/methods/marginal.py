@@ -68,12 +68,15 @@ class Evaluation:
     scores : Scores or None
     shift : Scores or None
         How the etas move with the natural parameters, with a leading axis of etas: a warm start.
+    joint : (subjects,) float or None
+        −2 log of the joint density at the modes, where the approximation is centred at modes.
     """
 
     per_subject: Array
     eta: Array
     scores: Scores | None = None
     shift: Scores | None = None
+    joint: Array | None = None
 
     @property
     def ofv(self) -> float:
@@ -205,6 +208,9 @@ def mode_shift(
     return Scores(moved[..., :t], omega, moved[..., t : t + s])
 
 
+_RESTARTS = 3
+"""How often at most a converged fit goes on because a subject has a lower mode than the one followed."""
+
 SUBJECTS_PER_PARAMETER = 2.5
 """From here on Gauss–Newton on the scores beats BFGS started from them (docs/decisions/0007)."""
 
@@ -240,7 +246,7 @@ class Approximation(Method):
 
         def function(x: Array, extra: Any) -> Point:
             values = space.unpack(x, start)
-            warm = None
+            warm = begin
             if extra is not None:
                 eta, shift, origin = extra
                 warm = eta if shift is None else eta + shift @ (x - origin)
@@ -260,21 +266,41 @@ class Approximation(Method):
             slope = scores.sum(axis=0) + prior.gradient
             return Point(result.ofv + prior.value, slope, hessian + prior.curvature, (result.eta, shift, x))
 
-        path = quasi_newton(
-            function,
-            space.pack(start),
-            tolerance=self.tolerance,
-            max_iterations=self.max_iterations,
-            refresh=problem.n_subjects >= SUBJECTS_PER_PARAMETER * len(space.x_names),
-        )
+        x, begin, k = space.pack(start), None, 0
         first: float | None = None
-        for k, step in enumerate(path):
-            if not np.isfinite(step.point.value):
-                raise MethodError(
-                    f"The {self.title} objective is not finite at the initial values; explore() shows where."
-                )
-            first = step.decrement if first is None else max(first, step.decrement)
-            yield self._iteration(problem, start, k, step, first)
+        for attempt in range(_RESTARTS + 1):
+            path = quasi_newton(
+                function,
+                x,
+                tolerance=self.tolerance,
+                max_iterations=self.max_iterations - k,
+                refresh=problem.n_subjects >= SUBJECTS_PER_PARAMETER * len(space.x_names),
+            )
+            for step in path:
+                if not np.isfinite(step.point.value):
+                    raise MethodError(
+                        f"The {self.title} objective is not finite at the initial values; explore() shows where."
+                    )
+                first = step.decrement if first is None else max(first, step.decrement)
+                begin = None
+                if step.reason == "converged" and attempt < _RESTARTS:
+                    begin = self._lower_modes(problem, space.unpack(step.x, start), step.point.extra[0])
+                yield self._iteration(problem, start, k, step if begin is None else step._replace(reason=""), first)
+                x, k = step.x, k + 1
+            if begin is None:
+                return
+
+    def _lower_modes(self, problem: Problem, values: Values, eta: Array) -> Array | None:
+        """Return the etas with those of subjects whose mode sought from zero is lower; None if there is none.
+
+        A mode followed from step to step may end in the lesser of two.
+        """
+        with np.errstate(all="ignore"):
+            here, cold = (self.evaluate(problem, values, at) for at in (eta, None))
+        if here.joint is None or cold.joint is None:
+            return None
+        lower = cold.joint < here.joint - 1e-6 * (1.0 + np.abs(here.joint))
+        return np.where(lower, cold.eta, here.eta) if lower.any() else None
 
     def _iteration(self, problem: Problem, start: Values, k: int, step: Step, first: float) -> Iteration:
         space = problem.space

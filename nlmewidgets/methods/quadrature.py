@@ -107,11 +107,11 @@ def evaluate_quadrature(
         base = log_omega + log_det(half)
         if not gradient or not np.isfinite(base + modes.value).all():
             logs, _ = _sum(problem, values, grid, typical.slots, precision, modes.eta, factor, gradient=False)
-            return Evaluation(base - 2.0 * logs, modes.eta)
+            return Evaluation(base - 2.0 * logs, modes.eta, joint=modes.value)
         logs, own = _sum(problem, values, grid, typical.slots, precision, modes.eta, factor, gradient=True)
         per_subject = base - 2.0 * logs
         if own is None or not np.isfinite(per_subject).all():
-            return Evaluation(per_subject, modes.eta)
+            return Evaluation(per_subject, modes.eta, joint=modes.value)
         return score(problem, values, typical, precision, modes, per_subject, own)
 
 

@@ -284,3 +284,30 @@ def test_starting_values_without_a_finite_objective_are_refused(theophylline: nw
     model = oral_model(nw.Proportional(0.1))  # the prediction at time 0 is 0
     with pytest.raises(nw.DataError, match="The residual standard deviation is 0"):
         model.ofv(theophylline)
+
+
+# --------------------------------------------------------------------- two modes
+
+
+@pytest.mark.parametrize("method", ["focei", "laplace"])
+def test_a_converged_fit_has_no_subject_whose_mode_is_lower_from_zero(method: str) -> None:
+    """A periodic prediction: a mode followed from a poor start stays in the wrong period."""
+    w = sp.Symbol("w", positive=True)
+    model = nw.Model(3 * sp.sin(w * nw.time), {w: nw.LogNormal(2.0, sd=0.4)}, residual=nw.Additive(0.5))
+    table = pd.DataFrame({"ID": np.repeat(np.arange(12), 4), "TIME": np.tile([0.5, 1.0, 2.0, 3.0], 12), "DV": 1.0})
+    table["DV"] = model.simulate(nw.Data.from_frame(table), seed=2)["DV"].to_numpy()
+    data = nw.Data.from_frame(table)
+    away = model.with_values({"w": 1.2, "omega_w": 0.2})
+    chosen, restarted = METHODS[method](), 0
+    for start in (model, away):
+        steps = list(nw.stream(start, data, method))
+        assert steps[-1].status in ("converged", "limit")
+        ofv = [it.ofv for it in steps]
+        restarted += any(it.details["step"] == 0.0 for it in steps[1:])
+        problem = start.problem(data)
+        warm = chosen.evaluate(problem, steps[-1].values, steps[-1].eta)
+        cold = chosen.evaluate(problem, steps[-1].values)
+        assert warm.ofv == pytest.approx(ofv[-1], abs=1e-5)
+        if steps[-1].status == "converged":
+            assert (cold.joint >= warm.joint - 1e-5).all()
+    assert restarted
