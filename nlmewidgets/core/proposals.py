@@ -95,8 +95,8 @@ class StudentT:
 
 def weighted_draws(
     target: Target, proposal: StudentT, log2_draws: int, rng: np.random.Generator
-) -> Iterator[tuple[Array, Array]]:
-    """Yield etas (etas, draws, subjects) and log weights, whose mean over all draws is the likelihood.
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield etas (etas, draws, subjects), log weights, whose mean over all draws is the likelihood, and predictions.
 
     2^log2_draws points of the t and an eighth as many of the prior N(0, Ω) are weighted as draws of their
     mixture; a prediction that fails has no weight.  Likelihoods are without the 2π of normal observations.
@@ -117,6 +117,6 @@ def weighted_draws(
             else:
                 eta = np.tensordot(target.chol, ndtri(part), 1)
                 log_t = proposal.log_density(eta)
-            data, _ = target.data_part(eta)
+            data, f = target.data_part(eta)
             log_prior = -0.5 * target.prior_part(eta) - log_root
-            yield eta, log_prior - 0.5 * data - np.logaddexp(share[0] + log_t, share[1] + log_prior)
+            yield eta, log_prior - 0.5 * data - np.logaddexp(share[0] + log_t, share[1] + log_prior), f

@@ -32,7 +32,7 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.proposals import StudentT, weighted_draws
 from nlmewidgets.core.sample import Target
 
-__all__ = ["ImportanceEvaluation", "evaluate_importance", "first_proposal", "refined", "regular"]
+__all__ = ["ImportanceEvaluation", "evaluate_importance", "first_proposal", "one_pass", "refined", "regular"]
 
 _MOST_PREDICTIONS = 60_000_000
 _POOR_ESS = 30.0
@@ -159,14 +159,15 @@ class _Pass:
     covariance: Array
 
 
-def _one_pass(target: Target, proposal: StudentT, log2_draws: int, replicates: int, rng: np.random.Generator) -> _Pass:
+def one_pass(target: Target, proposal: StudentT, log2_draws: int, replicates: int, rng: np.random.Generator) -> _Pass:
+    """Return what replicates of 2^log2_draws points, and an eighth as many of the prior, say."""
     q, n = proposal.centre.shape
     top = np.full(n, -np.inf)  # the largest log weight so far: sums are relative to it
     total, square = np.zeros((replicates, n)), np.zeros(n)
     first, second = np.zeros((q, n)), np.zeros((q, q, n))
     count = 0
     for r in range(replicates):
-        for eta, logs in weighted_draws(target, proposal, log2_draws, rng):
+        for eta, logs, _ in weighted_draws(target, proposal, log2_draws, rng):
             count += len(logs)
             new = np.maximum(top, logs.max(axis=0))
             base = np.where(np.isfinite(new), new, 0.0)
@@ -260,10 +261,10 @@ def evaluate_importance(
         ceiling = most or max(replicates, _MOST_PREDICTIONS // max(problem.n_obs, n))
         proposal, modes = first_proposal(target, df, start)
         size = min(math.ceil(math.log2(max(draws / replicates, 1.0))), _log2(ceiling / replicates))
-        pilot = _one_pass(target, proposal, max(size - 2, 0), replicates, rng)
+        pilot = one_pass(target, proposal, max(size - 2, 0), replicates, rng)
         while True:
             proposal = refined(proposal, pilot.mean, pilot.covariance, pilot.ess)
-            result = _one_pass(target, proposal, size, replicates, rng)
+            result = one_pass(target, proposal, size, replicates, rng)
             reached = float(np.sqrt((result.error**2).sum()))
             if not reached > error or error == 0 or not np.isfinite(reached):
                 break

@@ -15,7 +15,7 @@ from nlmewidgets.methods import METHODS, Iteration
 from nlmewidgets.methods.base import Method
 from tests.models import Case, make
 
-SHORT = {"explore": 12, "smooth": 6, "nodes": 3}
+SHORT = {"explore": 12, "smooth": 6, "nodes": 3, "stages": 1, "error": 0.2}
 """Options that keep a method short, where it has them."""
 
 SENTENCE = re.compile(r"^[A-Z'].*[.]$", re.DOTALL)
