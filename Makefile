@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab test check browser benchmark contact-sheet screenshots clean help
+.PHONY: lab test check browser benchmark contact-sheet gallery screenshots clean help
 
 help:
 	@echo "make lab         environment, then JupyterLab on the theophylline notebook"
@@ -11,6 +11,7 @@ help:
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make benchmark   timings as ratios to one evaluation of the data"
 	@echo "make contact-sheet docs/library.html: every structure of the library"
+	@echo "make gallery     docs/gallery.html: every picture of a fit, with how to read it"
 	@echo "make screenshots pictures of the environment for the README"
 
 # The stamp is renewed when the dependencies change.
@@ -55,6 +56,9 @@ screenshots: $(VENV)/.test browser
 
 contact-sheet: $(VENV)/.test
 	@$(BIN)/python -m nlmewidgets.library docs/library.html
+
+gallery: $(VENV)/.test
+	@$(BIN)/python -m nlmewidgets.report docs/gallery.html
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache test-artifacts

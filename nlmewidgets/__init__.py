@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nlmewidgets import datasets, diagnostics, library, methods, studies
+from nlmewidgets import datasets, diagnostics, library, methods, pictures, report, studies
 from nlmewidgets.core import priors
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.distributions import BoxCoxNormal, LogitNormal, LogNormal, Normal, ProbitNormal, StudentLogNormal
@@ -120,9 +120,11 @@ __all__ = [
     "multistart",
     "ndtr",
     "ndtri",
+    "pictures",
     "power",
     "priors",
     "saturation",
+    "report",
     "sigma",
     "states",
     "stream",

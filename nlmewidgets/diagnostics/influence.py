@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import MethodError
@@ -46,8 +47,9 @@ def influence(problem: Problem, values: Values, method: Approximation, eta: Arra
     Returns
     -------
     DataFrame
-        By ID: iofv (the subject's part of the objective), cook, and for every estimated parameter its value without
-        the subject, named as the parameter.
+        By ID: iofv (the subject's part of the objective), cook, for every estimated parameter its value without the
+        subject, named as the parameter, and held: whether a parameter rests on this subject so much that one step
+        cannot tell where it would go (its curvature is then held at a tenth of all subjects').
 
     Raises
     ------
@@ -78,7 +80,7 @@ def influence(problem: Problem, values: Values, method: Approximation, eta: Arra
     total = hessians.sum(axis=0)
     if problem.penalty is not None:
         total = total + problem.penalty.along(values).curvature
-    move = _solve(total - hessians, own)
+    move, held = _steps(total, hessians, own)
     cook = np.sqrt(np.maximum(0.5 * np.einsum("np,pq,nq->n", move, total, move), 0.0))
     without = [space.to_dict(space.unpack(x + step, values)) for step in move]
     table = pd.DataFrame(without, index=pd.Index(problem.data.ids, name="ID"))
@@ -86,12 +88,17 @@ def influence(problem: Problem, values: Values, method: Approximation, eta: Arra
     table = table[moved]
     table.insert(0, "cook", cook)
     table.insert(0, "iofv", iofv)
-    return table
+    return table.assign(held=held)
 
 
-def _solve(matrices: Array, right: Array) -> Array:
-    """Return M⁻¹r, with eigenvalues of M kept within 10⁸ of the largest: what is left must be a minimum."""
-    roots, vectors = np.linalg.eigh(matrices)
-    floor = 1e-8 * np.abs(roots).max(axis=1, keepdims=True)
-    along = np.einsum("nji,nj->ni", vectors, right) / np.maximum(roots, floor)
-    return np.einsum("nij,nj->ni", vectors, along)
+_LEAST = 0.1
+"""Of the curvature in any direction, what must be left without a subject: beyond it one step says nothing."""
+
+
+def _steps(total: Array, own: Array, slope: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Return (H − H_i)⁻¹s_i, and where curvature that a subject alone provides was held at a tenth of H."""
+    roots, vectors = np.linalg.eigh(total)
+    root = vectors / np.sqrt(np.maximum(roots, 1e-10 * max(float(roots[-1]), 1e-300)))
+    left, turned = np.linalg.eigh(np.eye(len(total)) - root.T @ own @ root)
+    along = np.einsum("nji,nj->ni", turned, slope @ root) / np.maximum(left, _LEAST)
+    return np.einsum("nij,nj->ni", turned, along) @ root.T, left[:, 0] < _LEAST

@@ -184,7 +184,7 @@ def integrand(
         name: gaussians[name].minus2log for name in ("fo", "focei", "laplace") if name in gaussians
     }
     rows[f"agq, {nodes} nodes"] = -2.0 * float(logsumexp(terms))
-    finest = max(nodes_within(grid_dimension(own), 200_000, 41), nodes)
+    finest = max(nodes_within(grid_dimension(own), 20_000, 41), nodes)
     best = -2.0 * float(logsumexp(quadrature(finest)[1])) if finest**q <= 2_000_000 else np.nan
     rows[f"agq, {finest} nodes"] = best
     table = pd.DataFrame({"minus2ll": rows})

@@ -96,7 +96,7 @@ def variance_split(
         Draws of the random effects.
     seed : int
     progress : callable, optional
-        Called with the share of the work done; returning True ends it after the draws made so far.
+        Called with the share of the work done; returning False ends it after the draws made so far.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def variance_split(
             for effect, moments in enumerate(own):
                 moments.add(x, draws(_sharing(one, other, omega, np.flatnonzero(source == effect)))[0])
         done += k
-        if progress is not None and progress(done / n) is True:
+        if progress is not None and progress(done / n) is False:
             break
 
     between = whole.covariance if not plain.all() else whole.variance

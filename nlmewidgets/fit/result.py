@@ -437,6 +437,16 @@ class Fit:
         """Return one row per population parameter: initial, estimate, SE, RSE %, shrinkage %, fixed."""
         return display.summary(self)
 
+    def draw(self, picture: str) -> Any:
+        """Return a static picture of the fit, one of `nlmewidgets.pictures.PICTURES`, e.g. 'residuals' or 'vpc'."""
+        return VERBS["draw"](self, picture)
+
+    def report(self, path: str | Path, **options: Any) -> Path:
+        """Write everything about the fit as one HTML file that opens offline and prints; see `nlmewidgets.report`."""
+        return VERBS["report"](self, path, **options)  # type: ignore[no-any-return]
+
+    # ------------------------------------------------------------------- display
+
     def __repr__(self) -> str:
         return display.text(self)
 

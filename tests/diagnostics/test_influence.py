@@ -51,11 +51,26 @@ def test_the_step_is_exact_where_the_objective_is_quadratic() -> None:
     data = nw.Data.from_frame(frame.set_axis(["ID", "TIME", "DV"], axis=1))
     fit = model.fit(data, "fo")
     table = influence(fit.problem, fit.values, METHODS["fo"]())
-    assert list(table) == ["iofv", "cook", "a", "b"]
+    assert list(table) == ["iofv", "cook", "a", "b", "held"]
     assert table["iofv"].sum() == pytest.approx(fit.ofv)
     for i in data.ids:
         refit = fit.model.fit(data.subset([j for j in data.ids if j != i]), "fo", tolerance=1e-10)
         np.testing.assert_allclose(table.loc[i, ["a", "b"]], refit.theta, rtol=1e-6)
+
+
+def test_a_parameter_that_rests_on_one_subject_does_not_run_away() -> None:
+    """Only subject 1 has an observation where the prediction is 0: without it the additive error has no minimum."""
+    model = nw.library.oral_1cpt(
+        ka=nw.LogNormal(1.5, sd=0.6),
+        CL=nw.LogNormal(2.8, sd=0.3),
+        V=nw.LogNormal(32.0, sd=0.2),
+        residual=nw.Combined(0.3, 0.1),
+    )
+    fit = model.fit(nw.datasets.load("theophylline"))
+    table = influence(fit.problem, fit.values, METHODS["focei"](), fit.etas.T)
+    assert table["held"].any()
+    assert table["cook"].max() < 50
+    assert table.loc[table["held"], "additive"].max() < 0.5 * fit.sigma["additive"]
 
 
 def test_a_method_that_does_not_treat_the_data_says_so() -> None:

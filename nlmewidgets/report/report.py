@@ -1,0 +1,195 @@
+"""The report of a fit: everything a reviewer asks for, in one file that opens anywhere."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.diagnostics import covariate_tests, influence
+from nlmewidgets.fit import Fit
+from nlmewidgets.fit.display import criteria, headline, shrinkage_by_parameter
+from nlmewidgets.methods import METHODS
+from nlmewidgets.methods.marginal import Approximation
+from nlmewidgets.pictures import PICTURES
+from nlmewidgets.report.page import facts, mathematics, page, table
+
+__all__ = ["report"]
+
+_PACKAGES = ("nlmewidgets", "numpy", "scipy", "pandas", "sympy")
+
+
+def report(
+    fit: Fit,
+    path: str | Path,
+    *,
+    title: str = "",
+    pictures: Sequence[str] | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Path:
+    """Write a report of a fit as one HTML file and return its path.
+
+    Parameters
+    ----------
+    fit : Fit
+    path : path
+    title : str, optional
+    pictures : sequence of str, optional
+        Names in `nlmewidgets.pictures.PICTURES`; without, all that apply to this fit.
+    progress : callable, optional
+        Called with the share of the work done.
+
+    Raises
+    ------
+    NlmeError
+        If a picture is not known, or the file cannot be written.
+    """
+    chosen = list(PICTURES) if pictures is None else list(pictures)
+    for name in chosen:
+        if name not in PICTURES:
+            raise NlmeError(f"There is no picture '{name}'; there are {', '.join(PICTURES)}.")
+    tell = progress or (lambda share: None)
+    sections = [
+        ("model", "Model", _model(fit)),
+        ("data", "Data", _data(fit)),
+        ("estimates", "Estimates", _estimates(fit)),
+    ]
+    drawn = []
+    for k, name in enumerate(chosen):
+        tell((k + 1) / (len(chosen) + 2))
+        drawn.append(_picture(fit, name))
+    sections += [
+        ("diagnostics", "Diagnostics", "".join(drawn)),
+        ("covariates", "Covariates", _covariates(fit)),
+        ("subjects", "Influential subjects", _subjects(fit)),
+        ("provenance", "Provenance", _provenance(fit)),
+    ]
+    tell(1.0)
+    text = page(title or headline(fit), sections, _lead(fit))
+    target = Path(path)
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NlmeError(
+            f"'{target}' cannot be written ({error.strerror}); give a file in an existing folder."
+        ) from None
+    return target
+
+
+def _lead(fit: Fit) -> str:
+    mark = "" if fit.converged else " class='alert'"
+    text = f"<p{mark}>{escape(fit.message)}</p>"
+    for i, why in fit.excluded.items():
+        text += f"<p class='alert'>Subject {escape(str(i))} is left out: {escape(why)}</p>"
+    return text
+
+
+def _model(fit: Fit) -> str:
+    code = f"<details><summary>As code</summary><pre>{escape(fit.model.to_code())}</pre></details>"
+    return mathematics(fit.start) + code
+
+
+def _data(fit: Fit) -> str:
+    shown = fit.data.describe()
+    text = facts(shown.study.to_dict())
+    if len(shown.outputs):
+        text += "<h3>Outputs</h3>" + table(shown.outputs)
+    if len(shown.covariates):
+        text += "<h3>Covariates</h3>" + table(shown.covariates)
+    for heading, lines in (("Left out", shown.left_out), ("How the records were read", shown.notes)):
+        if lines:
+            text += f"<h3>{heading}</h3><ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+    return text
+
+
+def _estimates(fit: Fit) -> str:
+    space = fit.start.space
+    frame = space.table()[["kind", "value", "fixed"]].rename(columns={"value": "initial"})
+    frame.insert(2, "estimate", fit.estimates)
+    frame.insert(3, "SE", fit.se)
+    frame.insert(4, "RSE %", fit.rse)
+    intervals = fit.intervals()
+    frame.insert(5, "2.5 %", intervals["lower"].reindex(frame.index))
+    frame.insert(6, "97.5 %", intervals["upper"].reindex(frame.index))
+    frame.insert(7, "shrinkage %", shrinkage_by_parameter(fit))
+    text = facts(criteria(fit)) + table(frame)
+    text += f"<p class='soft'>Shrinkage of epsilon: {100 * fit.shrinkage['epsilon']:.1f} %. Omegas and sigmas are "
+    text += "standard deviations; intervals are made where the parameters are unbounded and carried back.</p>"
+    if why := fit.uncertainty.message:
+        text += f"<p class='alert'>{escape(why)}</p>"
+    correlation = _correlation(fit)
+    if len(correlation) > 1:
+        text += "<h3>Correlation of the estimates</h3>" + table(correlation, digits=2)
+    return text
+
+
+def _correlation(fit: Fit) -> pd.DataFrame:
+    cov = fit.cov
+    sd = np.sqrt(np.diag(cov))
+    kept = [name for name, value in zip(cov.index, sd, strict=True) if np.isfinite(value) and value > 0]
+    part = cov.loc[kept, kept]
+    own = np.sqrt(np.diag(part))
+    return part / np.outer(own, own) if kept else pd.DataFrame()
+
+
+def _picture(fit: Fit, name: str) -> str:
+    picture = PICTURES[name]
+    try:
+        drawing = picture(fit)
+    except NlmeError as error:
+        return f"<h3>{escape(picture.title)}</h3><p class='soft'>Not drawn: {escape(str(error))}</p>"
+    return (
+        f"<figure><h3>{escape(picture.title)}</h3>{drawing.svg}<figcaption><b>Reading.</b> {escape(picture.read)} "
+        f"<b>Beware.</b> {escape(picture.misleads)}</figcaption></figure>"
+    )
+
+
+def _covariates(fit: Fit) -> str:
+    if not fit.start.space.between or not fit.data.covariates:
+        return ""
+    tests = covariate_tests(fit.problem, fit.values, fit.etas.T)
+    if not len(tests):
+        return ""
+    shown = tests[["eta", "covariate", "n", "effect", "se", "p", "worth", "ebe_p", "shrinkage", "note"]]
+    return (
+        "<p>What each covariate would be worth as an effect on each random effect, before refitting: 'worth' is the "
+        "fall of −2 log L; p is given the effects on the other random effects and keeps its level under shrinkage, "
+        "ebe_p does not.</p>" + table(shown, index=False)
+    )
+
+
+def _subjects(fit: Fit) -> str:
+    for method in (fit.estimator, *(METHODS[name]() for name in ("focei", "laplace"))):
+        if isinstance(method, Approximation) and method.refusal(fit.problem) is None:
+            break
+    else:
+        return ""
+    try:
+        found = influence(fit.problem, fit.values, method, fit.etas.T)
+    except NlmeError as error:
+        return f"<p class='soft'>{escape(str(error))}</p>"
+    text = "<p>The ten whose absence would move the estimates most, by one Newton step, and the estimates without.</p>"
+    return text + table(found.nlargest(10, "cook"))
+
+
+def _provenance(fit: Fit) -> str:
+    rows = {
+        "method": f"{fit.method} ({', '.join(f'{k}={v}' for k, v in fit.options.items())})",
+        "seed": fit.seed,
+        "status": f"{fit.status}, {len(fit.iterations) - 1} iterations, {fit.elapsed:.2f} s",
+        "data fingerprint (SHA-256)": fit.data.fingerprint,
+        "data origin": ", ".join(f"{k}: {v}" for k, v in fit.data.origin.items()),
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+    }
+    for package in _PACKAGES:
+        try:
+            rows[package] = version(package)
+        except PackageNotFoundError:
+            rows[package] = "unknown"
+    return facts(rows)
