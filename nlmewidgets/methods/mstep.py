@@ -31,6 +31,8 @@ __all__ = ["Plan", "Statistics", "maximise"]
 
 _LARGEST_MOVE = 0.7
 """Of an unconstrained coordinate in one Newton step: a factor of two for a positive parameter."""
+_LEAST_SIGMA = 1e-5
+"""Of its initial value: a part of a residual error that the data do not show runs to zero, and no further."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,8 +324,11 @@ def maximise(
         if prior is not None:
             rows = plan.coordinates(space, [*plan.newton], [*plan.newton_sigma])
             slope, information = slope + prior.gradient[rows], information + prior.curvature[np.ix_(rows, rows)]
-        move = -step * _solve(information, slope)
-        move = np.clip(np.nan_to_num(move), -_LARGEST_MOVE, _LARGEST_MOVE)
+        low, high = np.full(len(move), -_LARGEST_MOVE), np.full(len(move), _LARGEST_MOVE)
+        for place, k in enumerate(plan.newton_sigma, len(plan.newton)):
+            least = max(math.sqrt(floor) * sigma[k], _LEAST_SIGMA * space.initial.sigma[k])
+            low[place] = max(low[place], min(space.sigma[k].free(least) - space.sigma[k].free(sigma[k]), 0.0))
+        move = _best_move(information / step, slope, low, high)
     if len(plan.regressed):
         precision = np.linalg.inv(problem.occasions.expand(omega))
         typical = problem.typical(theta, jacobian=True)
@@ -343,7 +348,7 @@ def maximise(
     for k, d in zip(plan.newton, move, strict=False):
         theta[k] = space.theta[k].natural(space.theta[k].free(theta[k]) + d)
     for k, d in zip(plan.newton_sigma, move[len(plan.newton) :], strict=True):
-        sigma[k] = max(space.sigma[k].natural(space.sigma[k].free(sigma[k]) + d), math.sqrt(floor) * sigma[k])
+        sigma[k] = space.sigma[k].natural(space.sigma[k].free(sigma[k]) + d)
     if space.omega_map.rows:
         mean = plan.mean(problem.typical(theta).slots)
         cross = statistics.u @ mean.T
@@ -357,9 +362,31 @@ def maximise(
     return Values(theta, omega, sigma)
 
 
+def _best_move(matrix: Array, slope: Array, low: Array, high: Array) -> Array:
+    """Return the minimum of ½ m'Mm + g'm within bounds, by fixing the coordinates that run against theirs.
+
+    The others do not make up for what a coordinate at its bound cannot do: were the whole step cut instead,
+    a vanishing part of a residual error would bias the rest of it.
+    """
+    move, held = np.zeros(len(slope)), np.zeros(len(slope), dtype=bool)
+    for _ in range(len(slope)):
+        rest = ~held
+        right = -slope[rest] - matrix[np.ix_(rest, held)] @ move[held]
+        move[rest] = np.nan_to_num(_solve(matrix[np.ix_(rest, rest)], right))
+        beyond = rest & ((move < low) | (move > high))
+        if not beyond.any():
+            break
+        move, held = np.clip(move, low, high), held | beyond
+    return np.clip(move, low, high)
+
+
 def _solve(matrix: Array, right: Array) -> Array:
-    """Solve a normal equation; the least-norm solution where it is singular."""
+    """Solve a normal equation in coordinates of unit information; the least-norm solution where it is singular."""
+    scale = np.sqrt(matrix.diagonal())
+    scale = np.where(scale > 0, scale, np.inf)  # a coordinate without information stays where it is
+    scaled = matrix / scale[:, None] / scale
+    np.fill_diagonal(scaled, 1.0)
     try:
-        return np.linalg.solve(matrix, right)
+        return np.asarray(np.linalg.solve(scaled, right / scale) / scale)
     except np.linalg.LinAlgError:
-        return np.linalg.lstsq(matrix, right, rcond=1e-12)[0]
+        return np.asarray(np.linalg.lstsq(scaled, right / scale, rcond=1e-12)[0] / scale)

@@ -65,19 +65,20 @@ def test_the_laplace_objective_of_m3_is_nonmems(shared: Path) -> None:
     assert total == pytest.approx(final["ofv"], abs=expected["tolerance"]["total_ofv_abs"])
 
 
-@pytest.mark.slow
 def test_saem_with_m3_finds_nonmems_importance_sampling_estimates(shared: Path) -> None:
+    """With the default options, from a start that is not NONMEM's end: few data a subject (docs/decisions/0017)."""
     folder = shared / CASE
     final = json.loads((folder / "expected.json").read_text())["results"]["ad3tr4_loqb_imp"]["steps"][-1]["final"]
     data = logarithms_as_concentrations(folder)
     values = Values(np.array(final["theta"][:4]), np.array(final["omega"]), np.array(final["theta"][4:]))
-    model = two_compartments().with_values(values)
-    fit = model.fit(data, "saem", seed=3, explore=300, smooth=200, chains=20)
-    quadrature = {"method": "agq", "nodes": 7}
-    # As likely as NONMEM's, and a standard error is 0.05 (thetas) and 0.02 (sigma).
-    assert fit.model.ofv(data, **quadrature) <= model.ofv(data, **quadrature) + 0.2
-    np.testing.assert_allclose(fit.values.theta, values.theta, atol=0.02)
-    np.testing.assert_allclose(fit.values.sigma, values.sigma, atol=0.01)
+    model = two_compartments()
+    fit = model.fit(data, "saem", seed=3)
+    assert fit.converged
+    quadrature = {"method": "agq", "nodes": 5}
+    # The excess of −2 log L is the sum over 15 parameters of (Monte Carlo error / standard error)²; 0.2 each.
+    assert fit.model.ofv(data, **quadrature) <= model.with_values(values).ofv(data, **quadrature) + 15 * 0.2**2
+    np.testing.assert_allclose(fit.values.theta, values.theta, atol=0.02)  # standard errors are 0.05
+    np.testing.assert_allclose(fit.values.sigma, values.sigma, atol=0.015)  # its standard error is 0.02
 
 
 def test_saem_with_m3_finds_the_maximum_of_the_exact_likelihood() -> None:
