@@ -7,6 +7,7 @@ For subject i the function minimised over η is, in units of −2 log likelihood
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,11 +71,15 @@ class Modes:
     iterations: int
 
 
-def _joint(problem: Problem, typical: Array, precision: Array, sigma: Array, eta: Array, gradient: bool) -> _Joint:
-    f, first, second = problem.structure(problem.slots(typical, eta), 2)
+def _joint(
+    problem: Problem, typical: Array, precision: Array, sigma: Array, eta: Array, gradient: bool, order: int = 2
+) -> _Joint:
+    """Evaluate l; with order 1 the exact curvature is not made and the expected one stands for it."""
+    f, first, second = problem.structure(problem.slots(typical, eta), order)
     assert first is not None
-    assert second is not None
-    along, mixed = problem.along_eta(first, second)
+    along, mixed = problem.slope_along_eta(first), np.zeros((0, 0, 0))
+    if second is not None:
+        along, mixed = problem.along_eta(first, second)
     terms = problem.newton_terms(f, sigma, gradient=gradient)
     subjects = problem.subjects
     pulled = precision @ eta
@@ -83,8 +88,10 @@ def _joint(problem: Problem, typical: Array, precision: Array, sigma: Array, eta
     size = subjects(np.abs(each)) + np.einsum("qn,qn->n", np.abs(eta), np.abs(precision) @ np.abs(eta))
     slope = subjects(terms.f * along) + 2.0 * pulled
     square = along[:, None] * along
-    curved = subjects(terms.ff * square + terms.f * problem.eta_columns(mixed))
     expected = subjects(2.0 * terms.info * square)
+    curved = expected
+    if order == 2:
+        curved = subjects(terms.ff * square + terms.f * problem.eta_columns(mixed))
     twice = 2.0 * precision[:, :, None]
     return _Joint(
         value,
@@ -115,6 +122,55 @@ def _newton_step(state: _Joint) -> tuple[Array, Array]:
     slope = np.where(finite, state.gradient, 0.0)
     step = -np.linalg.solve(matrix, slope.T[..., None])[..., 0].T
     return step, np.where(finite, -0.5 * np.einsum("qn,qn->n", slope, step), np.nan)
+
+
+class _Descent(NamedTuple):
+    eta: Array
+    state: _Joint
+    decrement: Array
+    whole: bool  # the state is one evaluation at eta, not patched together from several
+    iterations: int
+
+
+_CLOSE, _SCOUT = 1e-2, 15
+"""Half decrement that ends the search by expected information, and the steps it may take."""
+
+
+def _descend(
+    evaluate: Callable[[Array], _Joint], eta: Array, state: _Joint, noise: float, tolerance: float, max_iterations: int
+) -> _Descent:
+    """Take damped Newton steps until every half decrement is below `tolerance`."""
+    step, decrement = _newton_step(state)
+    scale = np.ones(eta.shape[1])
+    iterations = 0
+    whole = True
+    while iterations < max_iterations:
+        # A subject whose value or derivatives are not finite stays where it is, not converged.
+        active = (decrement > tolerance) & np.isfinite(state.value) & (scale > 1e-10)
+        if not active.any():
+            break
+        iterations += 1
+        trial = eta + np.where(active, scale, 0.0) * step
+        new = evaluate(trial)
+        target = state.value - 1e-4 * 2.0 * scale * decrement
+        rounding = noise * state.size
+        accept = ~active | ((new.value <= target + rounding) & np.isfinite(new.gradient).all(axis=0))
+        if accept.all():
+            eta, state, whole = trial, new, True
+        else:
+            eta = np.where(accept, trial, eta)
+            state = _Joint(
+                np.where(accept, new.value, state.value),
+                np.where(accept, new.size, state.size),
+                np.where(accept, new.gradient, state.gradient),
+                np.where(accept[:, None, None], new.hessian, state.hessian),
+                np.where(accept[:, None, None], new.information, state.information),
+                *new[5:],
+            )
+            whole = False
+        scale = np.where(~active, scale, np.where(accept, 1.0, 0.5 * scale))
+        step, decrement = _newton_step(state)
+    return _Descent(eta, state, decrement, whole, iterations)
 
 
 def find_modes(
@@ -149,50 +205,28 @@ def find_modes(
     -----
     Exact second derivatives; where they are not positive definite the expected information is used,
     and a step that does not decrease l by 10⁻⁴ of what the model promises is halved.  The functions of
-    all subjects are evaluated together.
+    all subjects are evaluated together.  Where the prediction is integrated, a cold search comes near
+    the modes by expected information, which needs first derivatives only.
     """
     q, n = problem.n_eta, problem.n_subjects
 
-    def evaluate(eta: Array) -> _Joint:
-        return _joint(problem, typical, precision, sigma, eta, gradient)
+    def evaluate(eta: Array, order: int = 2) -> _Joint:
+        return _joint(problem, typical, precision, sigma, eta, gradient, order)
 
     # A step is not refused for what the prediction itself is uncertain by.
-    noise = max(1e-14, getattr(problem.structure, "precision", 0.0))
+    solved = getattr(problem.structure, "precision", 0.0)
+    noise = max(1e-14, solved)
     eta = np.zeros((q, n)) if start is None else np.array(start)
+    scouted = 0
+    if start is None and solved:
+        # Second derivatives of an integrated prediction are several times as dear as first ones.
+        scout = _descend(lambda eta: evaluate(eta, 1), eta, evaluate(eta, 1), noise, _CLOSE, _SCOUT)
+        eta, scouted = scout.eta, scout.iterations
     state = evaluate(eta)
     if start is not None and not np.isfinite(state.value).all():
         eta = np.where(np.isfinite(state.value), eta, 0.0)
         state = evaluate(eta)
-    step, decrement = _newton_step(state)
-    scale = np.ones(n)
-    iterations = 0
-    whole = True  # the state is one evaluation at eta, not patched together from several
-    while iterations < max_iterations:
-        # A subject whose value or derivatives are not finite stays where it is, not converged.
-        active = (decrement > tolerance) & np.isfinite(state.value) & (scale > 1e-10)
-        if not active.any():
-            break
-        iterations += 1
-        trial = eta + np.where(active, scale, 0.0) * step
-        new = evaluate(trial)
-        target = state.value - 1e-4 * 2.0 * scale * decrement
-        rounding = noise * state.size
-        accept = ~active | ((new.value <= target + rounding) & np.isfinite(new.gradient).all(axis=0))
-        if accept.all():
-            eta, state, whole = trial, new, True
-        else:
-            eta = np.where(accept, trial, eta)
-            state = _Joint(
-                np.where(accept, new.value, state.value),
-                np.where(accept, new.size, state.size),
-                np.where(accept, new.gradient, state.gradient),
-                np.where(accept[:, None, None], new.hessian, state.hessian),
-                np.where(accept[:, None, None], new.information, state.information),
-                *new[5:],
-            )
-            whole = False
-        scale = np.where(~active, scale, np.where(accept, 1.0, 0.5 * scale))
-        step, decrement = _newton_step(state)
+    eta, state, decrement, whole, iterations = _descend(evaluate, eta, state, noise, tolerance, max_iterations)
     if not whole:
         state = evaluate(eta)
     return Modes(
@@ -203,5 +237,5 @@ def find_modes(
         decrement,
         decrement <= np.maximum(tolerance, 1e-14 * state.size),
         *state[5:],
-        iterations,
+        scouted + iterations,
     )

@@ -261,10 +261,14 @@ class Problem:
 
     def along_eta(self, first: Array, second: Array) -> tuple[Array, Array]:
         """Return ∂f/∂η (etas, obs) and ∂²f/∂η∂s (etas, slots, obs) from derivatives along slots."""
-        n_random = len(self.loadings)
         if self._identity:
-            return first[:n_random], second
-        return np.tensordot(self.loadings.T, first[:n_random], 1), np.tensordot(self.loadings.T, second, 1)
+            return self.slope_along_eta(first), second
+        return self.slope_along_eta(first), np.tensordot(self.loadings.T, second, 1)
+
+    def slope_along_eta(self, first: Array) -> Array:
+        """Return ∂f/∂η (etas, obs) from ∂f/∂s."""
+        n_random = len(self.loadings)
+        return first[:n_random] if self._identity else np.tensordot(self.loadings.T, first[:n_random], 1)
 
     def eta_columns(self, mixed: Array) -> Array:
         """Return ∂²f/∂η∂η (etas, etas, obs) from ∂²f/∂η∂s."""

@@ -174,3 +174,38 @@ def test_an_omega_near_singular_is_no_reason_to_go_on_for_ever():
     _, modes = modes_of(Case(model, case.data, ""))
     assert modes.converged.all()
     assert modes.iterations < 60
+
+
+def test_scouting_with_first_derivatives_leads_to_the_same_modes() -> None:
+    depot, central = nw.states("depot central")
+    ka, vm, km, v = sp.symbols("ka Vm Km V", positive=True)
+    model = nw.Model(
+        odes={depot: -ka * depot, central: ka * depot - vm * central / (km * v + central)},
+        prediction=central / v,
+        parameters={
+            ka: nw.LogNormal(1.5, sd=0.4),
+            vm: nw.LogNormal(10.0, sd=0.4),
+            km: nw.LogNormal(2.0),
+            v: nw.Normal(30.0, sd=6.0),
+        },
+        residual=nw.Combined(additive=0.1, proportional=0.1),
+    )
+    times = [0.5, 1, 3, 8, 16]
+    records = pd.DataFrame(
+        [(i, t, 100.0 if t == 0 else 0.0, int(t == 0), 1.0) for i in range(6) for t in (0.0, *times)],
+        columns=["ID", "TIME", "AMT", "EVID", "DV"],
+    )
+    empty = nw.Data.from_frame(records)
+    y = model.problem(empty).simulate(model.values, 1, np.random.default_rng(1))[1][0]
+    records.loc[records["EVID"] == 0, "DV"] = y
+    data = nw.Data.from_frame(records)
+    problem = model.problem(data)
+    values = problem.space.initial
+    call = (problem, problem.typical(values.theta).slots, np.linalg.inv(values.omega), values.sigma)
+    cold = find_modes(*call)
+    newton = find_modes(*call, np.zeros((problem.n_eta, problem.n_subjects)))
+    assert cold.converged.all()
+    assert newton.converged.all()
+    np.testing.assert_allclose(cold.eta, newton.eta, atol=1e-5)
+    np.testing.assert_allclose(cold.value, newton.value, rtol=1e-9)
+    np.testing.assert_allclose(cold.hessian, newton.hessian, rtol=1e-4, atol=1e-4 * np.abs(newton.hessian).max())
