@@ -5,7 +5,8 @@ from __future__ import annotations
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.studies.guess import Guess, guess
 from nlmewidgets.studies.multistart import Multistart, multistart
+from nlmewidgets.studies.simest import SimulationStudy, simest
 
-__all__ = ["Guess", "Multistart", "guess", "multistart"]
+__all__ = ["Guess", "Multistart", "SimulationStudy", "guess", "multistart", "simest"]
 
 VERBS["guess"] = guess
