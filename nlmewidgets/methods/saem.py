@@ -252,7 +252,7 @@ class SAEM(Method):
 
     def _iteration(self, problem: Problem, state: State, gamma: float, rng: np.random.Generator) -> Iteration:
         p, space = state.progress, problem.space
-        values = space.unpack(state.average, state.values)
+        values = space.unpack(state.average, state.values) if p.smoothed else state.values
         phase = "burn-in" if not p.k else "smooth" if p.smoothed else "explore"
         details = {"gamma": gamma, "acceptance": state.chains.accepted}
         if problem.penalty is not None:
