@@ -341,6 +341,10 @@ class Approximation(Method):
         )
 
 
+_FAR = 1e6
+"""A positive parameter this many times its initial value, or as little, is said to have gone astray."""
+
+
 def at_the_edge(space: ParameterSpace, values: Values) -> str:
     """Return a sentence naming the parameters that ended at a bound or a zero variance, or ''."""
     flat = [
@@ -367,4 +371,9 @@ def at_the_edge(space: ParameterSpace, values: Values) -> str:
             bound.append(p.name)
     if bound:
         text += f" {', '.join(bound)} ended at a bound."
+    for p, v in zip(space.theta, values.theta, strict=True):
+        if p.scale == "log" and not 1 / _FAR < v / p.value < _FAR:
+            text += (
+                f" {p.name} went from {p.value:g} to {v:.3g}: the data may not determine it; try other initial values."
+            )
     return text

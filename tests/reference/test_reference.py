@@ -151,7 +151,8 @@ def test_fit(name: str, check: dict[str, Any]) -> None:
     model, data = read(name)
     if "start" in check:
         model = model.with_values(values_at(name, check["start"]))
-    fits = [model.fit(data, check["method"], seed=seed) for seed in check.get("seeds", [1])]
+    options = check.get("options", {})
+    fits = [model.fit(data, check["method"], seed=seed, **options) for seed in check.get("seeds", [1])]
     assert all(fit.converged for fit in fits)
     if "ofv" in check:
         for fit in fits:
