@@ -19,7 +19,6 @@ from nlmewidgets.core.exclusions import exclusion_code
 from nlmewidgets.core.expression import TextPrinter
 from nlmewidgets.core.likelihood import Likelihood
 from nlmewidgets.core.model import Model
-from nlmewidgets.core.parameters import ParameterSpace
 from nlmewidgets.core.records import RECORD_COLUMNS
 from nlmewidgets.core.system import Route
 from nlmewidgets.core.tolerance import Tolerance
@@ -195,6 +194,9 @@ def model_code(model: Model, variable: str = "model") -> str:
             shown[name] = f'{{"sd": {printer.doprint(model.observations[name].sd)}}}'
     if shown:
         body.append(f"    residual={_by_output(shown)},")
+    if model.residual_correlation:
+        listed = ", ".join(f"{pair!r}: {numbers[rho]!r}" for pair, rho in model.residual_correlation.items())
+        body.append(f"    residual_correlation={{{listed}}},")
     if model.blq != "M3":
         body.append(f"    blq={model.blq!r},")
     if model.priors:
@@ -202,16 +204,20 @@ def model_code(model: Model, variable: str = "model") -> str:
         body.append(f"    priors={{{shown_priors}}},")
     if model.name:
         body.append(f"    name={model.name!r},")
-    return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")" + _flags(space)])
+    return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")" + _flags(model)])
 
 
-def _flags(space: ParameterSpace) -> str:
-    """Return .fix(...) or .free(...) of the correlations whose flag is not what their SDs imply."""
-    held, out = space.omega_map.sd_fixed, ""
+def _flags(model: Model) -> str:
+    """Return .fix(...) or .free(...) of the correlations whose flag is not what their declaration implies."""
+    space, out = model.space, ""
+    held = space.omega_map.sd_fixed
     for block, fixed in zip(space.blocks, space.omega_fixed, strict=True):
         names = [name for name, i, _ in space.correlations if i in block]
         if names and fixed != all(held[k] for k in block):
             out += f".{'fix' if fixed else 'free'}({names[0]!r})"
+    rho = [name for name in model.residual_correlation.values() if space.is_fixed(name)]
+    if rho:
+        out += f".fix({', '.join(map(repr, rho))})"
     return out
 
 

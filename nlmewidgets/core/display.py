@@ -104,6 +104,10 @@ def equations(model: Model, *, derivatives: bool = False) -> str:
     for name, observation in model.observations.items():
         f, y = (role.f, sp.Symbol("y")) if single else (_output("f", name), _output("y", name))
         rows.append(_observation_row(observation.xreplace({role.f: f, role.dv: y}), f, y, show))
+    for (one, two), _ in model.residual_correlation.items():
+        y = rf"{show(_output('y', one))},\, {show(_output('y', two))}"
+        rho = rf"\rho_{{{printer._upright(one)},{printer._upright(two)}}}"
+        rows.append(rf"\mathrm{{corr}}\left({y} \mid \varphi\right) &= {rho}\quad\text{{at the same time}}")
     if derivatives:
         for name, prediction in model.outputs.items():
             left = "f" if single else show(_output("f", name))

@@ -16,6 +16,7 @@ from nlmewidgets.core.declaration import Declaration, check_blq
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import DataError, ModelError
 from nlmewidgets.core.observation import Observation
+from nlmewidgets.core.pairing import correlation_parameters
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.priors import Prior, declared
 from nlmewidgets.core.slots import PLACE, SlotForm, slot_form
@@ -49,6 +50,9 @@ class Model:
     residual : residual error model or {"sd": expression}, or mapping of output to them
         The standard deviation of ε.  With several outputs a library model's sigmas carry the output's
         name (``additive_cp``); a ``nw.sigma()`` used by several outputs is one parameter.
+    residual_correlation : mapping of (output, output) to float, optional
+        Initial correlations of the residuals of two outputs measured at the same time (NONMEM's L2), given the
+        random effects; estimated as ``rho_cp_pca``.
     correlation : mapping of (symbol, symbol) to float, or 'full', optional
         Initial correlations of random effects; the connected etas form a full block of Omega.
     priors : mapping of name (or tuple of symbols) to `nlmewidgets.priors`, optional
@@ -100,6 +104,7 @@ class Model:
         parameters: Mapping[Any, Any],
         *,
         residual: Any = None,
+        residual_correlation: Mapping[tuple[str, str], float] | None = None,
         correlation: Mapping[tuple[Any, Any], float] | str | None = None,
         same: Sequence[tuple[Any, ...]] = (),
         priors: Mapping[Any, Prior] | None = None,
@@ -119,13 +124,26 @@ class Model:
         outputs = build.outputs(prediction)
         system = build.system(odes, initial, doses, tolerance)
         observations, residuals = build.observations(residual, outputs)
+        together = correlation_parameters(residual_correlation, observations, blq)
+        build.sigmas |= {p.name: p for p in together.values()}
         space = build.space(correlation or {}, same)
         build.check_usage(tuple(outputs.values()), system)
         for expression in outputs.values():  # refuses what cannot be summed over doses
             split_dose_terms(remove_equal_rate_singularities(expression))
         check_blq(blq, observations)
         known = declared(space, priors or {})
-        parts = self.from_parts(outputs, build.parameters, observations, residuals, space, name, system, blq, known)
+        parts = self.from_parts(
+            outputs,
+            build.parameters,
+            observations,
+            residuals,
+            space,
+            name,
+            system,
+            blq,
+            known,
+            {pair: p.name for pair, p in together.items()},
+        )
         self.__dict__.update(parts.__dict__)
 
     @classmethod
@@ -140,6 +158,7 @@ class Model:
         system: System | None = None,
         blq: str = "M3",
         priors: Mapping[str | tuple[str, ...], Prior] | None = None,
+        residual_correlation: Mapping[tuple[str, str], str] | None = None,
     ) -> Model:
         """Return a model from canonical expressions and a parameter space, as they are stored."""
         new = object.__new__(cls)
@@ -156,6 +175,7 @@ class Model:
             blq=blq,
             extra=extra,
             priors=dict(priors or {}),
+            residual_correlation=dict(residual_correlation or {}),
         )
         return new
 
@@ -189,6 +209,11 @@ class Model:
     def residuals(self) -> Mapping[str, Any]:
         """The residual error of each output as it was declared, by name (read-only)."""
         return MappingProxyType(self.__dict__["residuals"])
+
+    @property
+    def residual_correlation(self) -> Mapping[tuple[str, str], str]:
+        """The name of the correlation of the residuals of two outputs, by their names (read-only)."""
+        return MappingProxyType(self.__dict__["residual_correlation"])
 
     def _only(self, what: str, table: Mapping[str, Any]) -> Any:
         if len(table) > 1:

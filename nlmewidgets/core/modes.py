@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.observation import Second
+from nlmewidgets.core.pairs import Cross
 from nlmewidgets.core.problem import Problem
 
 __all__ = ["Modes", "find_modes"]
@@ -88,10 +89,11 @@ def _joint(
     size = subjects(np.abs(each)) + np.einsum("qn,qn->n", np.abs(eta), np.abs(precision) @ np.abs(eta))
     slope = subjects(terms.f * along) + 2.0 * pulled
     square = along[:, None] * along
-    expected = subjects(2.0 * terms.info * square)
+    expected = subjects(2.0 * (terms.info * square + _crossed(terms.info_cross, along)))
     curved = expected
     if order == 2:
-        curved = subjects(terms.ff * square + terms.f * problem.eta_columns(mixed))
+        bent = terms.f * problem.eta_columns(mixed)
+        curved = subjects(terms.ff * square + bent + _crossed(terms.ff_cross, along))
     twice = 2.0 * precision[:, :, None]
     return _Joint(
         value,
@@ -105,6 +107,11 @@ def _joint(
         along,
         terms,
     )
+
+
+def _crossed(cross: tuple[Cross, ...], along: Array) -> Array | float:
+    """Return what pairs of observations add to f_η·N·f_η' beside their own terms, (etas, etas, obs)."""
+    return sum((along[:, None] * part.times(along) for part in cross), 0.0)
 
 
 def _newton_step(state: _Joint) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import sympy as sp
@@ -30,6 +30,9 @@ from nlmewidgets.core.special import ndtr, ndtri
 from nlmewidgets.core.symbols import dv, f, limit, time, typical_f
 from nlmewidgets.core.tails import log_ndtr, log_ndtr_between, stdtrit
 from nlmewidgets.core.tape import Level, Tape
+
+if TYPE_CHECKING:
+    from nlmewidgets.core.pairs import Cross
 
 __all__ = [
     "COUNTS",
@@ -201,6 +204,13 @@ def likelihood(
     return Observation(-2 * log_density, information, values=values, pointwise=pointwise, increments=increments)
 
 
+def _times(diagonal: Any, cross: tuple[Cross, ...], x: Array) -> Array:
+    out = diagonal * x
+    for part in cross:
+        out = out + part.times(x)
+    return out
+
+
 class Second(NamedTuple):
     """L, what a Newton step in f needs, and what the outer gradient needs (None: structurally zero)."""
 
@@ -212,6 +222,16 @@ class Second(NamedTuple):
     f_sigma: Any = None
     info_f: Any = None
     info_sigma: Any = None
+    ff_cross: tuple[Cross, ...] = ()
+    info_cross: tuple[Cross, ...] = ()
+
+    def curved(self, x: Array) -> Array:
+        """Return L_ff·x at every observation."""
+        return _times(self.ff, self.ff_cross, x)
+
+    def expected(self, x: Array) -> Array:
+        """Return h·x at every observation."""
+        return _times(self.info, self.info_cross, x)
 
 
 class Third(NamedTuple):
@@ -224,6 +244,11 @@ class Third(NamedTuple):
     sigma: Any
     f_sigma: Any
     ff_sigma: Any
+    ff_cross: tuple[Cross, ...] = ()
+
+    def curved(self, x: Array) -> Array:
+        """Return L_ff·x at every observation."""
+        return _times(self.ff, self.ff_cross, x)
 
 
 class First(NamedTuple):

@@ -328,7 +328,7 @@ class ParameterSpace:
             + ["omega (SD)"] * len(set(self.omega_names[: len(self.between)]))
             + ["iov (SD)"] * len(set(self.omega_names[len(self.between) :]))
             + ["correlation"] * len(self.correlations)
-            + ["sigma (SD)"] * len(self.sigma)
+            + ["residual correlation" if (p.lower, p.upper) == (-1.0, 1.0) else "sigma (SD)" for p in self.sigma]
         )
         scalar = {p.name: p for p in (*self.theta, *self.sigma)}
         rows: list[dict[str, Any]] = []

@@ -30,6 +30,8 @@ from nlmewidgets.core.observation import (
     observe,
 )
 from nlmewidgets.core.occasions import Occasions
+from nlmewidgets.core.pairing import pair_groups
+from nlmewidgets.core.pairs import PairGroup, add_first, add_second, add_third, add_value, correlate
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.priors import Penalty
@@ -112,6 +114,8 @@ class Problem:
         The observations that share one density.
     output : (obs,) int
         Which of the model's outputs each observation measures.
+    pairs : tuple of PairGroup
+        The observations whose residuals are correlated.
     """
 
     model: Model
@@ -123,6 +127,7 @@ class Problem:
     structure: Callable[[Array, int], Jet]
     groups: tuple[Group, ...]
     output: Ints
+    pairs: tuple[PairGroup, ...]
     subjects: Segments
     blocks: Segments
     block_subjects: Segments
@@ -168,6 +173,7 @@ class Problem:
         structure = bind_structure(binding)
         thetas = _theta_symbols(form, space)
         n = data.n_subjects
+        observed_covariates = dict(zip(symbols, per_obs, strict=True))
         return cls(
             model=model,
             data=data,
@@ -176,8 +182,9 @@ class Problem:
             occasions=occasions,
             loadings=np.array(form.loadings[: form.n_random], dtype=float).reshape(form.n_random, occasions.n_eta),
             structure=structure,
-            groups=_groups(model, data, rows_of, dict(zip(symbols, per_obs, strict=True))),
+            groups=_groups(model, data, rows_of, observed_covariates),
             output=output,
+            pairs=pair_groups(model, data, output, observed_covariates),
             subjects=Segments(subject, n),
             blocks=Segments(block_of_obs, len(block_subject)),
             block_subjects=Segments(block_subject.astype(np.intp), n),
@@ -286,21 +293,24 @@ class Problem:
     def minus2ll_each(self, f: Array, sigma: Array) -> Array:
         """Return −2 log p(y | f) without log 2π of each observation, (..., obs)."""
         (value,) = observe(self.groups, "value", f, sigma)
+        value = add_value(self.pairs, value, f, sigma)
         return value if value.shape == f.shape else np.broadcast_to(value, f.shape)
 
     def newton_terms(self, f: Array, sigma: Array, *, gradient: bool = False) -> Second:
         """Return L and its derivatives at each observation."""
         terms = Second(*observe(self.groups, "gradient" if gradient else "newton", f, sigma))
-        return terms if terms.ff is not None else terms._replace(ff=0.0)
+        terms = terms if terms.ff is not None else terms._replace(ff=0.0)
+        return add_second(self.pairs, terms, f, sigma, gradient=gradient)
 
     def first_terms(self, f: Array, sigma: Array) -> First:
         """Return L and its first derivatives at each observation, f (..., obs)."""
-        return First(*observe(self.groups, "first", f, sigma))
+        return add_first(self.pairs, First(*observe(self.groups, "first", f, sigma)), f, sigma)
 
     def third_terms(self, f: Array, sigma: Array) -> Third:
         """Return L and its derivatives up to the third at each observation."""
         terms = Third(*observe(self.groups, "third", f, sigma))
-        return terms if terms.ff is not None else terms._replace(ff=0.0)
+        terms = terms if terms.ff is not None else terms._replace(ff=0.0)
+        return add_third(self.pairs, terms, f, sigma)
 
     def variance(self, f: Array, sigma: Array) -> Variance:
         """Return the residual variance R and its derivatives at each observation."""
@@ -351,6 +361,15 @@ class Problem:
         return self._rows_where(lambda g: g.normal and not g.program.observation.transformed)
 
     @cached_property
+    def paired_rows(self) -> NDArray[np.bool_]:
+        """Which observations have residuals correlated with another's, (obs,) bool."""
+        out = np.zeros(self.n_obs, dtype=bool)
+        for pair in self.pairs:
+            for rows in pair.rows:
+                out[rows] = True
+        return out
+
+    @cached_property
     def pointwise_rows(self) -> NDArray[np.bool_]:
         """Which observations have log p(y | φ) in the place of a prediction, (obs,) bool."""
         return self._rows_where(lambda g: g.program.observation.pointwise)
@@ -360,14 +379,18 @@ class Problem:
         """Number of observations whose likelihood omits log 2π: those measured and normal."""
         return int(self.normal_rows.sum())
 
-    def not_normal(self, *, transformed: bool = True) -> str | None:
+    def not_normal(self, *, transformed: bool = True, correlated: bool = True) -> str | None:
         """Return what keeps the data from being normal around the prediction, in words; None if they are.
 
         Parameters
         ----------
         transformed : bool
             Whether they may be so after a transform of both sides.
+        correlated : bool
+            Whether two of them may be so together.
         """
+        if self.pairs and not correlated:
+            return "correlated residuals"
         for g in self.groups:
             name = f" of '{list(self.model.outputs)[g.output]}'" if len(self.model.outputs) > 1 else ""
             if g.kind:
@@ -394,6 +417,7 @@ class Problem:
                     "values, e.g. LogLikelihood(expression, values=(0, 1)), take a ready-made one such as Poisson, or "
                     "for events interval=True and a fine grid of times."
                 )
+        noise = correlate(self.pairs, sigma, noise)
         out = np.array(draw(self.groups, f, sigma, noise))
         for g in self.groups:
             own = g.program.observation
@@ -520,8 +544,7 @@ def _groups(
 ) -> tuple[Group, ...]:
     """Return the observations that share one density, with their programs."""
     observations = list(model.observations.values())
-    order = [p.name for p in model.space.sigma]
-    sigmas = tuple(sorted({s for o in observations for s in o.atoms(role.Sigma)}, key=lambda s: order.index(s.name)))
+    sigmas = tuple(role.plain_sigma(p.name, p.lower) for p in model.space.sigma)
     groups = []
     for k, all_rows in rows_of:
         used = tuple(s for s in covariates if s in observations[k].atoms(role.Covariate))

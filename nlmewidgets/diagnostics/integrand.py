@@ -159,7 +159,7 @@ def integrand(
         gaussians["focei"] = _Gaussian(top, mode, 0.5 * modes.information[0])
     else:
         refused["focei"] = f"FOCEI does not treat {why}."
-    if (why := own.not_normal(transformed=False)) is None:
+    if (why := own.not_normal(transformed=False, correlated=False)) is None:
         gaussians["fo"] = _first_order(own, values, typical, precision, constant)
     else:
         refused["fo"] = f"FO does not treat {why}."

@@ -91,13 +91,13 @@ def residual_table(problem: Problem, values: Values, eta: Array) -> pd.DataFrame
             "IPRED": np.where(pointwise, np.nan, f1),
             "RES": np.where(known, y - f0, np.nan),
             "IRES": np.where(known, y - f1, np.nan),
-            "WRES": _decorrelate(problem, g0, omega, averaged0, error0, known),
+            "WRES": _decorrelate(problem, g0, omega, averaged0, error0, known, sigma),
             "IWRES": iwres,
-            "CWRES": _decorrelate(problem, g1, omega, r1.value, linear, known),
-            "NWRES": _decorrelate(problem, g0, omega, r0.value, error0, known),
+            "CWRES": _decorrelate(problem, g1, omega, r1.value, linear, known, sigma),
+            "NWRES": _decorrelate(problem, g0, omega, r0.value, error0, known, sigma),
             "CPRED": cpred,
             "CRES": np.where(plain, linear, np.nan),
-            "CWRESI": _decorrelate(problem, g1, omega, averaged1, linear, plain),
+            "CWRESI": _decorrelate(problem, g1, omega, averaged1, linear, plain, sigma),
         }
     return pd.DataFrame(columns)
 
@@ -117,17 +117,30 @@ def _along_eta(problem: Problem, first: Array) -> Array:
 
 
 def _decorrelate(
-    problem: Problem, g: Array, omega: Array, r: Array | float, error: Array, known: NDArray[np.bool_]
+    problem: Problem,
+    g: Array,
+    omega: Array,
+    r: Array | float,
+    error: Array,
+    known: NDArray[np.bool_],
+    sigma: Array,
 ) -> Array:
     """Return (GΩG' + R)^(-1/2)·error per subject; NaN where not known."""
     # What is not known becomes independent of the rest, with a residual of 0.
     g, r, error = np.where(known, g, 0.0), np.where(known, r, 1.0), np.where(known, error, 0.0)
     error = np.where(np.isfinite(error), error, np.nan)
+    partner, shared = np.full(len(error), -1), np.zeros(len(error))
+    for pair in problem.pairs:
+        one, two = pair.rows
+        partner[one], partner[two] = two, one
+        shared[one] = shared[two] = sigma[pair.rho] * np.sqrt(r[one] * r[two])
     out = np.full_like(error, np.nan)
     for rows in of_equal_size(problem.subjects):
         part = g[:, rows]
         matrix = np.einsum("ani,ab,bnj->nij", part, omega, part)
         diagonal = np.arange(rows.shape[1])
         matrix[:, diagonal, diagonal] += r[rows]
+        if problem.pairs:
+            matrix += np.where(partner[rows][:, :, None] == rows[:, None, :], shared[rows][:, :, None], 0.0)
         out[rows] = np.einsum("nij,nj->ni", inverse_roots(matrix), error[rows])
     return np.where(known, out, np.nan)

@@ -198,6 +198,7 @@ def model_to_dict(model: Model) -> dict[str, Any]:
         "name": model.name,
         "blq": model.blq,
         "outputs": [_output_to_dict(model, name) for name in model.outputs],
+        "residual_correlation": [[*pair, name] for pair, name in model.residual_correlation.items()],
         "system": None if model.system is None else _system_to_dict(model.system),
         "tolerance": None if model.system is None else asdict(model.system.tolerance),
         "parameters": parameters,
@@ -348,6 +349,7 @@ def model_from_dict(entry: Mapping[str, Any]) -> Model:
         system,
         entry.get("blq", "M3"),
         _priors(entry.get("priors", ())),
+        {(one, two): name for one, two, name in entry.get("residual_correlation", ())},
     )
 
 

@@ -102,7 +102,7 @@ class FO(Approximation):
 
     def refusal(self, problem: Problem) -> str | None:
         """FO treats data that are normal around their prediction."""
-        if (why := problem.not_normal(transformed=False)) is not None:
+        if (why := problem.not_normal(transformed=False, correlated=False)) is not None:
             return f"{self.title} does not treat {why}; use method='laplace', 'agq' or 'saem'."
         return None
 

@@ -65,6 +65,12 @@ class FOCE(FOCEI):
     title: ClassVar[str] = "FOCE"
     summary: ClassVar[str] = "FOCEI with the residual variance of the typical prediction; for additive errors the same."
 
+    def refusal(self, problem: Problem) -> str | None:
+        """FOCE treats what FOCEI does, with independent residuals."""
+        if problem.pairs:
+            return "FOCE does not treat correlated residuals; use method='focei'."
+        return super().refusal(problem)
+
     def evaluate(
         self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
     ) -> Evaluation:

@@ -73,17 +73,24 @@ def evaluate_focei(
         weighted = np.einsum("abo,bo->ao", spread(k.transpose(1, 2, 0)), along)
         leverage = np.einsum("ao,ao->o", weighted, along)
         # ∂ log|H| / ∂η
-        turned = 2.0 * terms.info * weighted
+        turned = 2.0 * terms.expected(weighted)
         slope = np.einsum("bo,abo->ao", turned, problem.eta_columns(mixed))
-        if terms.info_f is not None:
-            slope = slope + terms.info_f * leverage * along
+        on_info = None if terms.info_f is None else terms.info_f * leverage
+        for cross in terms.info_cross:
+            on_info = (0.0 if on_info is None else on_info) + cross.along_f(weighted, along)
+        if on_info is not None:
+            slope = slope + on_info * along
         moved = through_mode(problem, precision, modes, terms, problem.subjects(slope))
         on_first = terms.f + moved.first
-        if terms.info_f is not None:
-            on_first = on_first + terms.info_f * leverage
+        if on_info is not None:
+            on_first = on_first + on_info
         on_mixed = turned + moved.mixed
         on_sigma = terms.sigma
-        for part in (moved.sigma, None if terms.info_sigma is None else terms.info_sigma * leverage):
+        for part in (
+            moved.sigma,
+            None if terms.info_sigma is None else terms.info_sigma * leverage,
+            *(cross.along_sigma(weighted, along) for cross in terms.info_cross),
+        ):
             if part is not None:
                 on_sigma = part if on_sigma is None else on_sigma + part
         pulled = (precision @ modes.eta).T

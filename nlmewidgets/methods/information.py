@@ -119,7 +119,7 @@ def linearised_information(problem: Problem, values: Values, eta: Array) -> Arra
 
 
 def _require_normal(problem: Problem, values: Values) -> None:
-    why = problem.not_normal()
+    why = problem.not_normal(correlated=False)
     if why is None and problem.not_normal(transformed=False) is not None:
         f = np.linspace(0.5, 2.0, problem.n_obs)
         if not np.array_equal(problem.center_slope(f, values.sigma), problem.center_slope(f, values.sigma * 1.1)):

@@ -137,10 +137,15 @@ def score(
     columns = problem.eta_columns(mixed)
     bend = np.einsum("abo,abo->o", g_obs, columns)
     third = 0.5 * terms.f * _contracted(problem, typical.slots, modes, own)
-    on_first = 0.5 * terms.ff * bend
+    on_first = 0.5 * terms.curved(bend)
     if terms.fff is not None:
         on_first = on_first + 0.5 * terms.fff * leverage
-    on_mixed = terms.ff * turned
+    on_mixed = terms.curved(turned)
+    crossed = []
+    for cross in terms.ff_cross:
+        on_first = on_first + 0.5 * cross.along_f(turned, along)
+        on_sigma_of_pairs = cross.along_sigma(turned, along)
+        crossed += [] if on_sigma_of_pairs is None else [0.5 * on_sigma_of_pairs]
     slope = on_first * along + np.einsum("bo,abo->ao", on_mixed, columns)
     slope = slope + np.tensordot(problem.loadings.T, third[: len(problem.loadings)], 1)
     moved = through_mode(problem, precision, modes, terms, own.slope + problem.subjects(slope))
@@ -149,6 +154,7 @@ def score(
         moved.sigma,
         None if terms.f_sigma is None else 0.5 * terms.f_sigma * bend,
         None if terms.ff_sigma is None else 0.5 * terms.ff_sigma * leverage,
+        *crossed,
     ):
         if part is not None:
             on_sigma = part if on_sigma is None else on_sigma + part

@@ -168,7 +168,7 @@ def through_mode(problem: Problem, precision: Array, modes: Modes, terms: Second
     along = np.einsum("ao,ao->o", v_obs, modes.along)
     cross = (precision @ v).T[:, :, None] * (precision @ modes.eta).T[:, None, :]
     return Moved(
-        -terms.ff * along,
+        -terms.curved(along),
         -terms.f * v_obs,
         None if terms.f_sigma is None else -terms.f_sigma * along,
         cross + cross.transpose(0, 2, 1),
@@ -188,7 +188,7 @@ def mode_shift(
     `frozen` are the derivatives along the slots of what residual variances are frozen at: the last of the sigmas.
     """
     along = modes.along
-    slots = terms.ff * along[:, None] * modes.first + terms.f * modes.mixed
+    slots = terms.curved(along)[:, None] * modes.first + terms.f * modes.mixed
     f_sigma = terms.f_sigma
     if frozen is not None and f_sigma is not None:
         slots, f_sigma = slots + along[:, None] * (f_sigma[-1] * frozen), f_sigma[:-1]

@@ -120,10 +120,10 @@ def _scale_of(problem: Problem, start: Values, k: int) -> tuple[bool, Ints | Non
     doubled = start.sigma * np.where(np.arange(len(start.sigma)) == k, 2.0, 1.0)
     found = []
     for group in problem.groups:
-        used = {s.name for s in group.program.observation.atoms(Sigma)}
+        used, rows = {s.name for s in group.program.observation.atoms(Sigma)}, group.rows
         if name not in used:
             continue
-        if used != {name} or not group.normal:
+        if used != {name} or not group.normal or problem.paired_rows[slice(None) if rows is None else rows].any():
             return False, None
         f = np.linspace(0.5, 2.0, len(group.y))
         once, twice = (group("score", f, sigma)[0][0] for sigma in (start.sigma, doubled))
@@ -278,7 +278,7 @@ def _newton_terms(
         gradient, along_f, on_variance = gradient * weights, along_f * np.sqrt(weights), on_variance * np.sqrt(weights)
         draws = 1
     weight = 1.0 / np.broadcast_to(r.value, f.shape)
-    plain = problem.plain_rows
+    plain = problem.plain_rows & ~problem.paired_rows
     if not plain.all():
         weight, on_variance = np.where(plain, weight, 0.0), np.where(plain, on_variance, 0.0)
     relative = (on_variance * weight).reshape(p, -1)
@@ -287,6 +287,11 @@ def _newton_terms(
         a = along_f.reshape(len(along_f), -1)
         information[: len(a), : len(a)] += 2.0 * (a * weight.ravel()) @ a.T
     if not plain.all():  # the squared score of each observation estimates its information, whatever its density
+        if problem.pairs:  # the score of a pair is that of both its members
+            squared = np.array(squared)
+        for pair in problem.pairs:
+            one, two = pair.rows
+            squared[..., one], squared[..., two] = squared[..., one] + squared[..., two], 0.0
         own = squared[..., ~plain].reshape(p, -1)
         information += 0.5 * own @ own.T
     return gradient.reshape(p, -1).sum(axis=1) / draws, information / draws

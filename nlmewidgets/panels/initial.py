@@ -60,7 +60,7 @@ class ParameterRow:
 
     def _range(self, value: float) -> tuple[float, float]:
         """Return a range that holds `value` and what a user may want to try from there."""
-        if self.kind == "correlation":
+        if self.kind.endswith("correlation"):
             return -0.99, 0.99
         if self.log:
             return value / 10.0, value * 10.0
@@ -133,7 +133,7 @@ class ParameterRow:
         self._syncing = True
         try:
             self.field.value = self._show(value)
-            if not self.low <= value <= self.high and self.kind != "correlation":
+            if not self.low <= value <= self.high and not self.kind.endswith("correlation"):
                 around = self._range(value)
                 self.low, self.high = min(self.low, around[0]), max(self.high, around[1])
             self.slider.value = self.position(value)
@@ -156,6 +156,7 @@ _GROUPS = {
     "iov (SD)": "Between occasions κ (SD)",
     "correlation": "Correlations of η",
     "sigma (SD)": "Residual σ (SD)",
+    "residual correlation": "Correlations of residuals",
 }
 
 
@@ -197,6 +198,8 @@ def _short(name: str, kind: str) -> str:
         return name.removeprefix("omega_")
     if kind == "iov (SD)":
         return name.removeprefix("iov_")
+    if kind == "residual correlation":
+        return name.removeprefix("rho_").replace("_", ", ", 1)
     if kind == "correlation":
         return name.removeprefix("corr_").replace("_", ", ", 1)
     return name

@@ -6,7 +6,7 @@ import numpy as np
 
 import nlmewidgets as nw
 from nlmewidgets.panels.population import PopulationPanel
-from tests.core.test_outputs import BOTH, DATA
+from tests.core.test_outputs import BOTH, DATA, A, B, H, K, parameters
 
 
 def population(explorer) -> PopulationPanel:
@@ -34,3 +34,20 @@ def test_there_is_no_choice_of_one(theophylline, oral_model):
     panel.show()
     assert panel.output not in panel.root.children
     assert panel.log in panel.root.children
+
+
+def test_the_correlation_of_residuals_has_a_slider():
+    own = nw.Model(
+        dict(BOTH.outputs),
+        parameters(A, K, B, H),
+        residual=dict(BOTH.residuals),
+        residual_correlation={("cp", "pca"): 0.3},
+    )
+    explorer = nw.explore(own, DATA)
+    row = explorer.initial.rows["rho_cp_pca"]
+    before = explorer.ofv
+    row.slider.value = 900
+    explorer.wait(60)
+    assert explorer.params["rho_cp_pca"] == row.value_at(900)
+    assert np.isfinite(explorer.ofv)
+    assert explorer.ofv != before
