@@ -30,7 +30,17 @@ from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.symbols import Covariate, dv, f, time
 from nlmewidgets.core.tape import ZERO, Index, Level, Tape
 
-__all__ = ["Cross", "PairGroup", "add_first", "add_second", "add_third", "add_value", "correlate", "pair_program"]
+__all__ = [
+    "Cross",
+    "PairGroup",
+    "add_first",
+    "add_second",
+    "add_third",
+    "add_value",
+    "correlate",
+    "pair_program",
+    "residual_matrices",
+]
 
 _F = sp.symbols("f__1 f__2", real=True)
 _Y = sp.symbols("y__1 y__2", real=True)
@@ -277,6 +287,21 @@ def add_third(groups: Sequence[PairGroup], terms: Third, f: Array, sigma: Array)
             (*terms.ff_cross, Cross(g.rows, one_two, (d112, d112, d122, d122), one_two_s)),
         )
     return terms
+
+
+def residual_matrices(groups: Sequence[PairGroup], r: Array, sigma: Array, rows: Ints) -> Array:
+    """Return the covariances of residuals with variances r (obs,) of observations (n, size): (n, size, size)."""
+    place = np.arange(rows.shape[1])
+    out = np.zeros((*rows.shape, len(place)))
+    out[:, place, place] = r[rows]
+    partner, shared = np.full(len(r), -1), np.zeros(len(r))
+    for g in groups:
+        one, two = g.rows
+        partner[one], partner[two] = two, one
+        shared[one] = shared[two] = sigma[g.rho] * np.sqrt(r[one] * r[two])
+    if groups:
+        out += np.where(partner[rows][:, :, None] == rows[:, None, :], shared[rows][:, :, None], 0.0)
+    return out
 
 
 def correlate(groups: Sequence[PairGroup], sigma: Array, noise: Array) -> Array:

@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.model import Model
+from nlmewidgets.core.pairs import residual_matrices
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.structure.ode import Ode
 from nlmewidgets.diagnostics.cumulative import cumulative, normal_quantile
@@ -245,7 +246,7 @@ class _Sums:
     variance = property(lambda self: self._r / self.n)
 
     def weighted(self, r: Array, known: NDArray[np.bool_]) -> Array:
-        """Return (cov f + diag R)^(-1/2) times the mean error."""
+        """Return (cov f + R)^(-1/2) times the mean error."""
         mean = self._error / self.n
         error = mean + self._shift
         r = np.where(known, r, 1.0)
@@ -253,8 +254,7 @@ class _Sums:
         for rows, products in self.groups:
             matrix = products / self.n - mean[rows][:, :, None] * mean[rows][:, None, :]
             matrix = matrix * (self.n / (self.n - 1))
-            diagonal = np.arange(rows.shape[1])
-            matrix[:, diagonal, diagonal] += r[rows]
+            matrix += residual_matrices(self.problem.pairs, r, self.source.values.sigma, rows)
             out[rows] = np.einsum("nij,nj->ni", inverse_roots(matrix), error[rows])
         return np.where(known, out, np.nan)
 

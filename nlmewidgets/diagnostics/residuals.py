@@ -37,6 +37,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.pairs import residual_matrices
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.diagnostics.whiten import inverse_roots, of_equal_size
@@ -129,18 +130,10 @@ def _decorrelate(
     # What is not known becomes independent of the rest, with a residual of 0.
     g, r, error = np.where(known, g, 0.0), np.where(known, r, 1.0), np.where(known, error, 0.0)
     error = np.where(np.isfinite(error), error, np.nan)
-    partner, shared = np.full(len(error), -1), np.zeros(len(error))
-    for pair in problem.pairs:
-        one, two = pair.rows
-        partner[one], partner[two] = two, one
-        shared[one] = shared[two] = sigma[pair.rho] * np.sqrt(r[one] * r[two])
     out = np.full_like(error, np.nan)
     for rows in of_equal_size(problem.subjects):
         part = g[:, rows]
         matrix = np.einsum("ani,ab,bnj->nij", part, omega, part)
-        diagonal = np.arange(rows.shape[1])
-        matrix[:, diagonal, diagonal] += r[rows]
-        if problem.pairs:
-            matrix += np.where(partner[rows][:, :, None] == rows[:, None, :], shared[rows][:, :, None], 0.0)
+        matrix += residual_matrices(problem.pairs, r, sigma, rows)
         out[rows] = np.einsum("nij,nj->ni", inverse_roots(matrix), error[rows])
     return np.where(known, out, np.nan)
