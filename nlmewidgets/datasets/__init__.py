@@ -10,7 +10,7 @@ import pandas as pd
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError
 from nlmewidgets.datasets.card import Dataset
-from nlmewidgets.datasets.published import PUBLISHED
+from nlmewidgets.datasets.published import ELSEWHERE, PUBLISHED
 from nlmewidgets.datasets.simulated import SIMULATED
 
 __all__ = ["DATASETS", "Dataset", "describe", "load", "names"]
@@ -30,8 +30,10 @@ def describe(name: str) -> Dataset:
     Raises
     ------
     DataError
-        If there is none of this name.
+        If there is none of this name; where it is known to be elsewhere, the sentence says so.
     """
+    if name in ELSEWHERE:
+        raise DataError(f"The data set '{name}' is not shipped: {ELSEWHERE[name]}.")
     if name not in DATASETS:
         raise DataError(f"There is no data set '{name}'; there are {', '.join(DATASETS)}.")
     return DATASETS[name]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nlmewidgets.datasets.card import Dataset
 
-__all__ = ["PUBLISHED"]
+__all__ = ["ELSEWHERE", "PUBLISHED"]
 
 
 def _theophylline(per_kg: bool) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -149,3 +149,14 @@ PUBLISHED: dict[str, Dataset] = {
     ),
 }  # fmt: skip
 """Published measurements by their name."""
+
+ELSEWHERE: dict[str, str] = {
+    "warfarin": (
+        "the files in circulation have a licence (GPL) that this package cannot pass on. Warfarin concentrations and "
+        "prothrombin activity of 32 volunteers (O'Reilly, Aggeler & Leong 1963, J Clin Invest 42:1542-1551; O'Reilly & "
+        "Aggeler 1968, Circulation 38:169-177) are in R's nlmixr2data::warfarin and, the concentrations, in the Python "
+        "package openpkpd; save them as CSV and read them with Data.read_csv(path, covariates=['wt', 'age', 'sex']). "
+        "A simulated study of this kind is 'pkpd_turnover'"
+    )
+}
+"""Well-known data sets that are not shipped: why, and where they are."""

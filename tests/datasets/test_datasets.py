@@ -22,8 +22,8 @@ def test_names_are_the_registry():
 
 def test_an_unknown_name_is_refused_with_those_there_are():
     with pytest.raises(nw.DataError) as error:
-        nw.datasets.load("warfarin")
-    assert str(error.value) == f"There is no data set 'warfarin'; there are {', '.join(DATASETS)}."
+        nw.datasets.load("morphine")
+    assert str(error.value) == f"There is no data set 'morphine'; there are {', '.join(DATASETS)}."
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -243,3 +243,27 @@ def test_a_warfarin_like_concentration_falls_with_the_clearance_of_its_truth():
     # Non-compartmental clearance is unbiased enough for a check of the median against truth at 70 kg.
     assert table["CL/F"].median() == pytest.approx(card.truth["CL"], rel=0.25)
     assert table["note"].eq("").mean() > 0.5
+
+
+def test_a_known_data_set_that_is_not_shipped_says_where_it_is():
+    with pytest.raises(nw.DataError, match=r"^The data set 'warfarin' is not shipped: .*O'Reilly.*read_csv.*'\.$"):
+        nw.datasets.load("warfarin")
+
+
+def test_warfarin_concentrations_read_in_place_have_the_kinetics_nonmem_finds(shared):
+    """CL and V of NONMEM 7.4.3, FOCEI, fitting them with the effect (reference/warfarin_pkpd_turnover_ode)."""
+    path = shared / "data" / "check-only" / "warfarin.csv"
+    if not path.exists():
+        pytest.skip("warfarin.csv is not in the shared folder")
+    data = nw.Data.read_csv(path, covariates=["wt", "age", "sex"]).filter("DVID == 'cp'")
+    assert (data.n_subjects, data.n_obs) == (32, 251)
+    model = nw.library.oral_transit_1cpt(
+        transits=1,
+        MTT=nw.LogNormal(2.0, sd=0.7),
+        CL=nw.LogNormal(0.15, sd=0.3),
+        V=nw.LogNormal(9.0, sd=0.2),
+        residual=nw.Combined1(0.5, 0.1),
+    )
+    fit = model.fit(data, "focei")
+    assert fit.estimates["CL"] == pytest.approx(np.exp(-2.00405), rel=0.03)
+    assert fit.estimates["V"] == pytest.approx(np.exp(2.05188), rel=0.03)
