@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab test check browser benchmark study contact-sheet gallery screenshots clean help
+.PHONY: lab test check browser benchmark calibration study contact-sheet gallery screenshots clean help
 
 help:
 	@echo "make lab         environment, then JupyterLab on the theophylline notebook"
@@ -11,6 +11,7 @@ help:
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make benchmark   timings as ratios to one evaluation of the data"
 	@echo "make study       bias, coverage and optima of three methods on 3 x 200 simulated data sets"
+	@echo "make calibration do diagnostics keep their levels, and what do they see? (three minutes)"
 	@echo "make contact-sheet docs/library.html: every structure of the library"
 	@echo "make gallery     docs/gallery.html: every picture of a fit, with how to read it"
 	@echo "make screenshots pictures of the environment for the README"
@@ -53,6 +54,9 @@ benchmark: $(VENV)/.test browser
 
 study: $(VENV)/.test
 	@$(BIN)/python benchmarks/simulation_estimation.py
+
+calibration: $(VENV)/.test
+	@$(BIN)/python benchmarks/diagnostics.py
 
 screenshots: $(VENV)/.test browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k readable

@@ -12,6 +12,7 @@ from nlmewidgets.diagnostics.integrand import Integrand, integrand
 from nlmewidgets.diagnostics.iofv import iofv
 from nlmewidgets.diagnostics.look import distribution, spaghetti
 from nlmewidgets.diagnostics.nca import nca, nca_summary
+from nlmewidgets.diagnostics.normality import npde_test
 from nlmewidgets.diagnostics.npc import npc
 from nlmewidgets.diagnostics.npde import fit_table, npde
 from nlmewidgets.diagnostics.residuals import residual_table
@@ -36,6 +37,7 @@ __all__ = [
     "nca_summary",
     "npc",
     "npde",
+    "npde_test",
     "population_band",
     "quantile_residuals",
     "residual_table",

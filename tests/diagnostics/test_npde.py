@@ -9,7 +9,7 @@ import sympy as sp
 from scipy import stats
 
 import nlmewidgets as nw
-from nlmewidgets.diagnostics import npde, quantile_residuals
+from nlmewidgets.diagnostics import npde, npde_test, quantile_residuals, residual_table
 from nlmewidgets.diagnostics.cumulative import cumulative
 from nlmewidgets.diagnostics.npde import limits
 from nlmewidgets.diagnostics.replicates import Source
@@ -129,6 +129,21 @@ def test_npde_flag_a_wrong_model() -> None:
     assert other.std() < 0.8
 
 
+def test_the_tests_of_normality_are_scipys_and_reject_what_they_should() -> None:
+    x = np.random.default_rng(4).standard_normal(200)
+    found = npde_test(x)
+    assert found["mean_p"] == pytest.approx(stats.wilcoxon(x, method="approx").pvalue)
+    assert found["normal_p"] == pytest.approx(stats.shapiro(x).pvalue)
+    statistic = 199 * x.var(ddof=1)
+    assert found["variance_p"] == pytest.approx(2 * min(stats.chi2(199).cdf(statistic), stats.chi2(199).sf(statistic)))
+    assert found["global_p"] == min(1.0, 3 * found[["mean_p", "variance_p", "normal_p"]].min())
+    assert npde_test(x + 0.5)["mean_p"] < 1e-6
+    assert npde_test(1.4 * x)["variance_p"] < 1e-6
+    assert npde_test(x**3)["normal_p"] < 1e-6
+    with pytest.raises(nw.DataError, match="There are 2 residuals to test"):
+        npde_test(np.array([1.0, np.nan, 2.0]))
+
+
 def test_the_same_seed_gives_the_same_and_progress_stops() -> None:
     case = make("oral", "combined", seed=4)
     one, two = (npde(case.model, case.data, n=50, seed=8) for _ in range(2))
@@ -238,8 +253,6 @@ def test_npd_and_quantile_residuals_of_counts_are_standard_normal_under_the_mode
 def test_a_quantile_residual_is_iwres_where_there_is_one() -> None:
     case = make("oral", "combined", seed=4)
     eta = np.zeros((case.problem.n_eta, case.problem.n_subjects))
-    from nlmewidgets.diagnostics import residual_table
-
     table = residual_table(case.problem, case.model.values, eta)
     r = quantile_residuals(case.problem, case.model.values, eta)
     np.testing.assert_allclose(r, table["IWRES"], rtol=1e-12)

@@ -16,7 +16,7 @@ from nlmewidgets.diagnostics import npc, vpc
 from nlmewidgets.diagnostics.bins import bin_edges, find_bins
 from nlmewidgets.diagnostics.correction import Correction
 from nlmewidgets.diagnostics.replicates import Source, replicates
-from nlmewidgets.diagnostics.statistics import Events, LocalQuantiles, ordered_quantiles
+from nlmewidgets.diagnostics.statistics import Cells, Events, LocalQuantiles, Quantiles, ordered_quantiles
 
 TIMES = [0.5, 1.0, 2.0, 4.0, 8.0]
 
@@ -352,3 +352,27 @@ def test_a_fit_has_its_checks_and_contributions(data: nw.Data) -> None:
     assert fit.iofv("agq, 3 nodes").sum() == pytest.approx(fit.model.ofv(data, "agq", nodes=3), abs=60 * 3e-7)
     with pytest.raises(nw.MethodError, match="gives no contributions of subjects"):
         fit.iofv("saem")
+
+
+# -------------------------------------------------------------------- calibration
+
+
+def test_a_vpc_covers_at_its_nominal_rate_over_200_data_sets() -> None:
+    """The small form of benchmarks/diagnostics.py: 12 subjects, 5 times, 3 quantiles, 90 % bands."""
+    model = decay()
+    design = nw.Data.from_frame(study(12))
+    drawn = model.simulate(design, n=200, seed=7)["DV"].to_numpy().reshape(200, -1)
+    bands = vpc(model, design, n=3000, seed=1, level=0.9).table
+    rows = tuple(np.flatnonzero(design.time == t) for t in TIMES)
+    cells = Cells(pd.DataFrame({"stratum": "all", "bin": range(5), "x": TIMES, "n": 12}), rows)
+    observed = Quantiles(cells, (0.05, 0.5, 0.95))(drawn)
+    assert bands["x"].tolist() == np.repeat(TIMES, 3).tolist()
+    inside = ((bands["low"].to_numpy() <= observed) & (observed <= bands["high"].to_numpy())).mean(axis=1)
+    error = inside.std(ddof=1) / np.sqrt(len(inside))
+    # The bands' own ends are quantiles of 3,000: each end has the standard error √(0.05·0.95/3000) = 0.4 %.
+    assert abs(inside.mean() - 0.9) < 4 * np.hypot(error, 0.004 * np.sqrt(2))
+    assert error < 0.01
+    # Half as much again of v is flagged in nine of ten, where one in twenty of the right model is.
+    wrong = vpc(model.with_values({"v": 15.0}), design, n=1000, seed=1, level=0.9).table
+    within = ((wrong["low"].to_numpy() <= observed) & (observed <= wrong["high"].to_numpy())).mean(axis=1)
+    assert (within < np.quantile(inside, 0.05)).mean() > 0.8
