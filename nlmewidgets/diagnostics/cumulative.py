@@ -20,6 +20,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.observation import Group
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.diagnostics.survival import cumulative_hazard, has_exact_times
 
 __all__ = ["cumulative", "normal_quantile", "quantile_residuals"]
 
@@ -57,6 +58,8 @@ def _ends(problem: Problem, group: Group, slots: Array, f: Array, sigma: Array) 
     own = group.program.observation
     if own.values is not None:
         return _discrete(problem, group, slots, f, sigma)
+    if own.pointwise and has_exact_times(problem, group.output):
+        return _first_event(problem, group, slots, f)
     if own.latent is None and own.score is None:
         return np.full(f.shape, np.nan), np.full(f.shape, np.nan)
 
@@ -74,6 +77,18 @@ def _ends(problem: Problem, group: Group, slots: Array, f: Array, sigma: Array) 
         zero = below(np.zeros_like(group.y))
         low, high = (np.clip((p - zero) / (1.0 - zero), 0.0, 1.0) for p in (low, high))
     return low, high
+
+
+def _first_event(problem: Problem, group: Group, slots: Array, f: Array) -> tuple[Array, Array]:
+    """Return 1 − exp(−H) at the time of an event, and from there to 1 at an end of follow-up without one."""
+    rows = slice(None) if group.rows is None else group.rows
+    subject = problem.data.subject[rows]
+    hazard = cumulative_hazard(problem.model, group.output).problem(problem.data)
+    # Later events of a subject are not independent of when its follow-up ends, given all etas.
+    if len(np.unique(subject)) < len(subject) or hazard.form.symbols != problem.form.symbols:
+        return np.full(f.shape, np.nan), np.full(f.shape, np.nan)
+    before = -np.expm1(-np.broadcast_to(hazard.predict(slots), (*f.shape[:-1], problem.n_obs))[..., rows])
+    return before, np.where(group.y > 0.5, before, 1.0)
 
 
 def _discrete(problem: Problem, group: Group, slots: Array, f: Array, sigma: Array) -> tuple[Array, Array]:
@@ -117,7 +132,7 @@ def quantile_residuals(problem: Problem, values: Values, eta: Array, seed: int |
     Returns
     -------
     Series
-        NaN where the distribution function is not known (Student's errors, exact times of events).
+        NaN where the distribution function is not known (Student's errors, exact times of repeated events).
 
     References
     ----------

@@ -40,6 +40,7 @@ from nlmewidgets.diagnostics.statistics import (
     Statistic,
     ordered_quantiles,
 )
+from nlmewidgets.diagnostics.survival import exact_events, has_exact_times
 from nlmewidgets.fit import Fit
 
 __all__ = ["KINDS", "VPC", "vpc"]
@@ -184,6 +185,24 @@ def vpc(
     if kind not in KINDS:
         raise DataError(f"kind={kind!r} is not known; there are {', '.join(map(repr, KINDS))}.")
     strata = _strata(problem, rows, stratify)
+    uncertain = has_posterior(source.fit) if uncertainty is None else uncertainty
+    options = {
+        "output": list(problem.model.outputs)[which],
+        "x": x,
+        "bins": bins if isinstance(bins, str | int) else list(bins),
+        "stratify": stratify,
+        "prediction_corrected": prediction_corrected or variability_corrected,
+        "additive": additive,
+        "variability_corrected": variability_corrected,
+        "uncertainty": uncertain,
+        "seed": seed,
+    }
+    if kind == "events" and has_exact_times(problem, which):
+        curves = exact_events(source, which, strata, n, seed, uncertainty=uncertain, progress=progress)
+        table = _bands(curves.index, curves.observed, curves.simulated, level)
+        empty = table.iloc[:0]
+        spent = clock.perf_counter() - began
+        return VPC(kind, table, empty, empty, curves.points, len(curves.simulated), level, options, spent)
     pred = _pred(source)[rows]
     along = pred if x == "PRED" else _independent(problem, rows, x)
     smooth = isinstance(bins, str) and bins == "smooth"
@@ -192,7 +211,6 @@ def vpc(
     low, high = (end[rows] for end in limits(problem))
     cens = problem.data.cens[rows]
     correction = None
-    uncertain = has_posterior(source.fit) if uncertainty is None else uncertainty
 
     def simulated() -> Any:
         return replicates(source, n, np.random.default_rng(seed), uncertainty=uncertain)
@@ -248,17 +266,7 @@ def vpc(
         points=points,
         n=done,
         level=level,
-        options={
-            "output": list(problem.model.outputs)[which],
-            "x": x,
-            "bins": bins if isinstance(bins, str | int) else list(bins),
-            "stratify": stratify,
-            "prediction_corrected": prediction_corrected or variability_corrected,
-            "additive": additive,
-            "variability_corrected": variability_corrected,
-            "uncertainty": uncertain,
-            "seed": seed,
-        },
+        options=options,
         seconds=clock.perf_counter() - began,
     )
 
@@ -320,7 +328,7 @@ def _classes(values: tuple[Any, ...] | str | None, y: Array) -> tuple[tuple[floa
 def _kind(problem: Problem, which: int) -> str:
     """Return what to compare for an output."""
     own = list(problem.model.observations.values())[which]
-    if own.increments:
+    if own.increments or has_exact_times(problem, which):
         return "events"
     return "classes" if isinstance(own.values, tuple) else "quantiles"
 

@@ -12,7 +12,7 @@ import sympy as sp
 from scipy import stats
 
 import nlmewidgets as nw
-from nlmewidgets.diagnostics import npc, vpc
+from nlmewidgets.diagnostics import npc, npde, vpc
 from nlmewidgets.diagnostics.bins import bin_edges, find_bins
 from nlmewidgets.diagnostics.correction import Correction
 from nlmewidgets.diagnostics.replicates import Source, replicates
@@ -376,3 +376,55 @@ def test_a_vpc_covers_at_its_nominal_rate_over_200_data_sets() -> None:
     wrong = vpc(model.with_values({"v": 15.0}), design, n=1000, seed=1, level=0.9).table
     within = ((wrong["low"].to_numpy() <= observed) & (observed <= wrong["high"].to_numpy())).mean(axis=1)
     assert (within < np.quantile(inside, 0.05)).mean() > 0.8
+
+
+# ---------------------------------------------------------------- exact event times
+
+
+def test_exact_times_of_events_are_checked_by_kaplan_meier() -> None:
+    """Weibull times with a random scale: the survival function is known by quadrature."""
+    scale = sp.Symbol("scale", positive=True)
+    event = nw.Event(hazard=1.5 / scale * sp.sqrt(nw.time / scale), cumulative=(nw.time / scale) ** sp.Rational(3, 2))
+    model = nw.Model(event, {scale: nw.LogNormal(5.0, sd=0.4)})
+    rng = np.random.default_rng(3)
+    times = 5.0 * np.exp(0.4 * rng.standard_normal(150)) * rng.standard_exponential(150) ** (1 / 1.5)
+    ends = np.where(np.arange(150) % 3 == 0, 4.0, 10.0)
+    rows = {"ID": np.arange(150), "TIME": np.minimum(times, ends), "DV": (times <= ends).astype(float)}
+    data = nw.Data.from_frame(pd.DataFrame(rows))
+    found = vpc(model, data, n=400, seed=1)
+    assert found.kind == "events"
+    at = found.table["x"].to_numpy()
+    own = stats.ecdf(stats.CensoredData(uncensored=times[times <= ends], right=ends[times > ends])).sf
+    np.testing.assert_allclose(found.table["observed"], own.evaluate(at), atol=1e-12)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    exact = np.exp(-((at[:, None] / (5 * np.exp(0.4 * nodes))) ** 1.5)) @ (weights / weights.sum())
+    # Medians of 400 curves of 150 subjects (fewer at risk late): 5·1.25·0.5/√(400·60), and half a step of a curve.
+    np.testing.assert_allclose(found.table["median"], exact, atol=5 * 1.25 * 0.5 / np.sqrt(400 * 60) + 0.5 / 100)
+    assert found.outside < 0.3
+    assert vpc(model.with_values({"scale": 8.0}), data, n=100, seed=1).outside > 0.6
+    assert (found.points["censored"].to_numpy() == (times > ends)).all()
+    # Their residuals: F(t) of an event, a draw above it of an end of follow-up.
+    p = 1 - np.exp(-((rows["TIME"][:, None] / (5 * np.exp(0.4 * nodes))) ** 1.5)) @ (weights / weights.sum())
+    pd_ = npde(model, data, n=4000, seed=1)["PD"].to_numpy()
+    happened = times <= ends
+    np.testing.assert_allclose(pd_[happened], p[happened], atol=5 * 0.5 / np.sqrt(4000))
+    assert (pd_[~happened] > p[~happened] - 5 * 0.5 / np.sqrt(4000)).all()
+    assert stats.kstest(pd_, "uniform").pvalue > 1e-4
+
+
+def test_repeated_exact_events_are_checked_by_their_mean_number() -> None:
+    h = sp.Symbol("h", positive=True)
+    model = nw.Model(nw.Event(hazard=h, cumulative=h * nw.time), {h: nw.LogNormal(0.4, sd=0.3)})
+    rng = np.random.default_rng(8)
+    rows = []
+    for i, rate in enumerate(0.4 * np.exp(0.3 * rng.standard_normal(80))):
+        rows += [(i, float(t), 1.0) for t in np.sort(rng.uniform(0, 8, rng.poisson(8 * rate)))] + [(i, 8.0, 0.0)]
+    data = nw.Data.from_frame(pd.DataFrame(rows, columns=["ID", "TIME", "DV"]))
+    found = vpc(model, data, n=300, seed=1)
+    exact = 0.4 * np.exp(0.045) * found.table["x"]
+    # Counts of 300 × 80 subjects; the variance of one is its mean and that of the rate.
+    se = np.sqrt((exact + exact**2 * np.expm1(0.09)) / (300 * 80)) * 1.25
+    assert (np.abs(found.table["median"] - exact) < 5 * se + 0.5 / 80).all()
+    total = sum(1 for r in rows if r[2] == 1)
+    assert found.table["observed"].iloc[-1] == pytest.approx(total / 80, rel=1e-12)
+    assert found.outside < 0.5
