@@ -22,9 +22,9 @@ Under the true model NPD and NPDE are standard normal, and the NPDE of a subject
 are the value of the simulated distribution at that probability.  Simulated data beyond the limit are replaced in the
 same way, so that both have lost the same.  The limit of a measured datum is the median one of its output.
 
-**Counts, classes and events** have a PD drawn between :math:`F(y^-)` and F(y) (exact times: 1 − exp(−H), from there to 1 where
-the follow-up ended without one) and no PDE.  Where both sides are transformed,
-EWRES, ECWRES and PDE are found on the transformed scale.
+**Counts, classes and events** have a PD drawn between :math:`F(y^-)` and F(y) (exact times: at 1 − exp(−H), and
+above it where the follow-up ended without one) and no PDE.  Where both sides are transformed, EWRES,
+ECWRES and PDE are found on the transformed scale.
 
 References
 ----------
