@@ -6,6 +6,7 @@ from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.diagnostics.covariates import covariate_tests
 from nlmewidgets.diagnostics.cumulative import quantile_residuals
 from nlmewidgets.diagnostics.curves import individual_curves, population_band, typical_curve
+from nlmewidgets.diagnostics.design import predicted_shrinkage
 from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariance, ebe_covariates, ebe_table
 from nlmewidgets.diagnostics.influence import influence
 from nlmewidgets.diagnostics.integrand import Integrand, integrand
@@ -39,6 +40,7 @@ __all__ = [
     "npde",
     "npde_test",
     "population_band",
+    "predicted_shrinkage",
     "quantile_residuals",
     "residual_table",
     "shrinkage",
