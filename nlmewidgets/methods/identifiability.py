@@ -248,11 +248,19 @@ def _parts(space: ParameterSpace, direction: Array, unit: Array) -> list[tuple[s
     ]
 
 
+_MOST = 5
+"""Parameters named in one sentence."""
+
+
 def _listed(names: list[str]) -> str:
+    if len(names) > _MOST + 1:
+        return ", ".join(names[:_MOST]) + f" and {len(names) - _MOST} others"
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def _in_words(parts: list[tuple[str, bool, float]]) -> str:
+    if len(parts) > _MOST + 1:
+        return f"{_listed([name for name, _, _ in parts])} change together"
     moves = [
         f"{name} is multiplied by t{_power(d)}" if log else f"{name} moves by {d:+.2g} t" for name, log, d in parts
     ]

@@ -20,7 +20,7 @@ White (1982), doi:10.2307/1912526.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -290,7 +290,11 @@ def uncertainty(
         from nlmewidgets.methods.louis import louis_information
 
         info = louis_information(problem, values, start, np.random.default_rng(seed), arrays.get("conditional_draws"))
-        known = identified(space, values, info.matrix, info.noise)
+        known = identified(space, values, info.matrix)
+        if not known.usable and np.isfinite(info.matrix).all():
+            # Not what a minimum says, but the difference of two large numbers, each with Monte Carlo error.
+            words = "No standard errors: the Monte Carlo error of Louis' information hides it; take the kind 'R'."
+            known = replace(known, message=words)
         return Uncertainty(space, values, kind, info.by, known.inverse, known)
     matrix = (
         expected_information(problem, values) if kind == "expected" else linearised_information(problem, values, start)
