@@ -29,15 +29,34 @@ def ebe_covariance(problem: Problem, values: Values, eta: Array, by: str = "foce
     eta : (etas, subjects) float
         EBEs.
     by : str
-        A method: "laplace" and "agq" take the exact second derivatives, all others the expected ones, as
-        NONMEM's ETC of the .phi file for LAPLACE and for FOCE with INTERACTION.
+        A method: "laplace" and "agq" take the exact second derivatives, "fo" and "foce" the expected ones with R
+        held at η = 0 (no interaction), all others the expected ones, as NONMEM's ETC of the .phi file for LAPLACE
+        and for FOCE with INTERACTION.
     """
     precision, _ = precision_of(problem.occasions.expand(values.omega))
+    typical = problem.typical(values.theta).slots
+    if by in ("fo", "foce"):
+        return _inverses(_without_interaction(problem, typical, precision, values.sigma, eta))
     with np.errstate(all="ignore"):
-        modes = find_modes(problem, problem.typical(values.theta).slots, precision, values.sigma, eta)
-    matrix = 0.5 * (modes.hessian if by in ("laplace", "agq") else modes.information)
+        modes = find_modes(problem, typical, precision, values.sigma, eta)
+    return _inverses(0.5 * (modes.hessian if by in ("laplace", "agq") else modes.information))
+
+
+def _without_interaction(problem: Problem, typical: Array, precision: Array, sigma: Array, eta: Array) -> Array:
+    """Return Σ f_η f_η'/R₀ + Ω⁻¹ at the EBEs."""
+    with np.errstate(all="ignore"):
+        f0 = problem.predict(problem.slots(typical, np.zeros_like(eta)))
+        f, first, _ = problem.structure(problem.slots(typical, eta), 1)
+        assert first is not None
+        random = len(problem.loadings)
+        g = problem.center_slope(f, sigma) * np.einsum("sa,so->ao", problem.loadings, first[:random])
+        weight = 1.0 / problem.variance(f0, sigma).value
+        return problem.subjects(weight * g[:, None] * g).transpose(2, 0, 1) + precision
+
+
+def _inverses(matrix: Array) -> Array:
     out = np.full(matrix.shape, np.nan)
-    good = np.isfinite(matrix).all(axis=(1, 2))
+    good = np.asarray(np.isfinite(matrix).all(axis=(1, 2)))
     out[good] = np.linalg.inv(matrix[good])
     return out
 

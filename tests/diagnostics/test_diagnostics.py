@@ -12,6 +12,7 @@ from scipy import linalg, stats
 import nlmewidgets as nw
 from nlmewidgets.diagnostics import (
     covariate_summary,
+    ebe_covariance,
     ebe_covariates,
     individual_curves,
     population_band,
@@ -160,6 +161,23 @@ def test_shrinkage_of_a_linear_model_is_what_theory_says():
     found = shrinkage(case.problem, model.values, modes(case))
     # Var(EBE) = ω²·reliability at the truth; the SD of 5000 normal draws is known to 1 % (5 standard errors: 5 %).
     assert found["eta_a"] == pytest.approx(1 - reliability**0.5, abs=5 * reliability**0.5 / np.sqrt(2 * 5000))
+
+
+def test_variances_of_ebes_without_interaction_hold_the_residual_variance_at_its_typical_value() -> None:
+    case = make("oral", "additive", ("block",), seed=3, subjects=8)
+    plain, frozen = (ebe_covariance(case.problem, case.model.values, modes(case), by) for by in ("focei", "foce"))
+    np.testing.assert_allclose(frozen, plain, rtol=1e-9)  # nothing interacts
+    case = make("decay", "proportional", (), seed=3, subjects=8)
+    values, eta = case.model.values, modes(case)
+    found = ebe_covariance(case.problem, values, eta, "foce")
+    a, k = (values.theta[:, None] * np.exp(eta))[:, case.data.subject]
+    f = a * np.exp(-k * case.data.time)
+    g = np.stack([f, -k * case.data.time * f])
+    typical = values.theta[0] * np.exp(-values.theta[1] * case.data.time)
+    for i in range(case.problem.n_subjects):
+        own = case.data.subject == i
+        h = g[:, own] / (values.sigma[0] * typical[own]) ** 2 @ g[:, own].T + np.linalg.inv(values.omega)
+        np.testing.assert_allclose(found[i], np.linalg.inv(h), rtol=1e-9)
 
 
 def test_one_subject_has_no_shrinkage():
