@@ -412,6 +412,29 @@ class Model:
         """Estimate the population parameters; see `nlmewidgets.methods` for the methods and options."""
         return VERBS["fit"](self, data, method, seed=seed, **options)
 
+    def prior_predictive(self, data: Data, n: int = 100, *, seed: int | None = None) -> pd.DataFrame:
+        """Simulate data with parameters drawn from the priors: what the model expects before it sees the data.
+
+        Parameters
+        ----------
+        data : Data
+            The design.
+        n : int
+            Draws from the priors, one data set each; parameters without a prior have the default of `method="bayes"`.
+        seed : int, optional
+
+        Returns
+        -------
+        DataFrame
+            REP, ID, TIME, IPRED, DV; n × observations rows.
+
+        Raises
+        ------
+        ModelError
+            If a parameter has two priors, its own and that of its block, whose product cannot be drawn from.
+        """
+        return VERBS["prior_predictive"](self, data, n, seed=seed)  # type: ignore[no-any-return]
+
     def guess(self, data: Data, *, seconds: float = 20.0, **options: Any) -> Any:
         """Return starting values from the data: a `Guess` with `model` and `table()`; see `nlmewidgets.studies`."""
         return VERBS["guess"](self, data, seconds=seconds, **options)

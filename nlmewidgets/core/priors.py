@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from scipy.special import betaln, multigammaln
+from scipy.special import betaln, gammaln, multigammaln
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import ModelError
@@ -48,8 +48,12 @@ class Prior:
                 want = "a finite number" if name == "mean" else "a positive number"
                 raise ModelError(f"The prior {type(self).__name__} has {name}={value!r}; give {want}.")
 
-    def minus2log(self, x: float) -> tuple[float, float]:
-        """Return −2 log density and its derivative."""
+    def minus2log(self, x: Any) -> tuple[Any, Any]:
+        """Return −2 log density and its derivative, of a number or of an array."""
+        raise NotImplementedError
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Return a draw of the parameter (`InverseGamma`: of the variance)."""
         raise NotImplementedError
 
 
@@ -60,10 +64,14 @@ class Normal(Prior):
     mean: float
     sd: float
 
-    def minus2log(self, x: float) -> tuple[float, float]:
+    def minus2log(self, x: Any) -> tuple[Any, Any]:
         """Return −2 log density and its derivative."""
         z = (x - self.mean) / self.sd
-        return z * z + _LOG_2PI + 2.0 * math.log(self.sd), 2.0 * z / self.sd
+        return z * z + _LOG_2PI + 2.0 * np.log(self.sd), 2.0 * z / self.sd
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Return a draw."""
+        return float(rng.normal(self.mean, self.sd))
 
 
 @dataclass(frozen=True)
@@ -75,10 +83,14 @@ class LogNormal(Prior):
 
     positive: ClassVar[bool] = True
 
-    def minus2log(self, x: float) -> tuple[float, float]:
+    def minus2log(self, x: Any) -> tuple[Any, Any]:
         """Return −2 log density and its derivative."""
-        z = math.log(x / self.median) / self.sd
-        return z * z + _LOG_2PI + 2.0 * math.log(self.sd * x), 2.0 * (z / self.sd + 1.0) / x
+        z = np.log(x / self.median) / self.sd
+        return z * z + _LOG_2PI + 2.0 * np.log(self.sd * x), 2.0 * (z / self.sd + 1.0) / x
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Return a draw."""
+        return float(self.median * np.exp(rng.normal(0.0, self.sd)))
 
 
 @dataclass(frozen=True)
@@ -89,10 +101,14 @@ class HalfNormal(Prior):
 
     positive: ClassVar[bool] = True
 
-    def minus2log(self, x: float) -> tuple[float, float]:
+    def minus2log(self, x: Any) -> tuple[Any, Any]:
         """Return −2 log density and its derivative."""
         z = x / self.scale
-        return z * z + math.log(math.pi / 2.0) + 2.0 * math.log(self.scale), 2.0 * z / self.scale
+        return z * z + math.log(math.pi / 2.0) + 2.0 * np.log(self.scale), 2.0 * z / self.scale
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Return a draw."""
+        return float(abs(rng.normal(0.0, self.scale)))
 
 
 @dataclass(frozen=True)
@@ -105,11 +121,15 @@ class InverseGamma(Prior):
     positive: ClassVar[bool] = True
     of_variance: ClassVar[bool] = True
 
-    def minus2log(self, x: float) -> tuple[float, float]:
+    def minus2log(self, x: Any) -> tuple[Any, Any]:
         """Return −2 log density of the variance and its derivative along it."""
         a, b = self.shape, self.scale
-        value = 2.0 * (math.lgamma(a) - a * math.log(b) + (a + 1.0) * math.log(x) + b / x)
+        value = 2.0 * (gammaln(a) - a * np.log(b) + (a + 1.0) * np.log(x) + b / x)
         return value, 2.0 * ((a + 1.0) / x - b / x**2)
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Return a draw of the variance."""
+        return float(self.scale / rng.gamma(self.shape))
 
 
 @dataclass(frozen=True)
@@ -131,15 +151,22 @@ class InverseWishart(Prior):
             raise ModelError("An InverseWishart prior needs a positive definite scale and df above its size minus 1.")
         object.__setattr__(self, "scale", tuple(tuple(map(float, row)) for row in matrix))
 
-    def matrix(self, omega: Array) -> tuple[float, Array]:
-        """Return −2 log density of a block and its symmetric gradient."""
-        p, scale = len(omega), np.array(self.scale)
+    def matrix(self, omega: Array) -> tuple[Any, Array]:
+        """Return −2 log density of a block (..., size, size) and its symmetric gradient."""
+        p, scale = omega.shape[-1], np.array(self.scale)
         inverse = np.linalg.inv(omega)
         constant = self.df * p * math.log(2.0) + 2.0 * multigammaln(self.df / 2.0, p)
         constant -= self.df * np.linalg.slogdet(scale)[1]
         n = self.df + p + 1.0
-        value = n * np.linalg.slogdet(omega)[1] + float((inverse * scale).sum()) + constant
+        value = n * np.linalg.slogdet(omega)[1] + (inverse * scale).sum(axis=(-2, -1)) + constant
         return value, n * inverse - inverse @ scale @ inverse
+
+    def draw_block(self, size: int, rng: np.random.Generator) -> Array:
+        """Return a draw of the covariance matrix, by Bartlett's decomposition of its inverse."""
+        bartlett = np.tril(rng.standard_normal((size, size)), -1)
+        bartlett[np.diag_indices(size)] = np.sqrt(rng.chisquare(self.df - np.arange(size)))
+        root = np.linalg.cholesky(np.array(self.scale)) @ np.linalg.inv(bartlett).T
+        return np.asarray(root @ root.T)
 
 
 @dataclass(frozen=True)
@@ -150,17 +177,29 @@ class LKJ(Prior):
 
     of_block: ClassVar[bool] = True
 
-    def matrix(self, omega: Array) -> tuple[float, Array]:
-        """Return −2 log density of the correlations of a block and its symmetric gradient along the block."""
-        p, power = len(omega), self.shape - 1.0
-        log_det = np.linalg.slogdet(omega)[1] - np.log(np.diag(omega)).sum()
+    def matrix(self, omega: Array) -> tuple[Any, Array]:
+        """Return −2 log density of the correlations of a block (..., size, size), and its symmetric gradient."""
+        p, power = omega.shape[-1], self.shape - 1.0
+        variance = np.diagonal(omega, axis1=-2, axis2=-1)
+        log_det = np.linalg.slogdet(omega)[1] - np.log(variance).sum(axis=-1)
         constant = sum(
             (2.0 * power + p - k) * (p - k) * math.log(2.0)
             + (p - k) * betaln(self.shape + (p - k - 1) / 2.0, self.shape + (p - k - 1) / 2.0)
             for k in range(1, p)
         )
-        slope = np.linalg.inv(omega) - np.diag(1.0 / np.diag(omega))
+        slope = np.linalg.inv(omega) - np.eye(p) / variance[..., None, :]
         return -2.0 * (power * log_det - constant), -2.0 * power * slope
+
+    def draw_block(self, size: int, rng: np.random.Generator) -> Array:
+        """Return a draw of the correlation matrix, by the onion method: row by row of its Cholesky factor."""
+        chol = np.eye(size)
+        for i in range(1, size):
+            # The squared length of what is not the diagonal is beta, its direction uniform.
+            square = rng.beta(i / 2.0, self.shape + (size - 1 - i) / 2.0)
+            direction = rng.standard_normal(i)
+            chol[i, :i] = np.sqrt(square) * direction / np.linalg.norm(direction)
+            chol[i, i] = np.sqrt(1.0 - square)
+        return np.asarray(chol @ chol.T)
 
 
 PRIORS: Mapping[str, type[Prior]] = {p.__name__: p for p in (Normal, LogNormal, HalfNormal, InverseGamma)} | {

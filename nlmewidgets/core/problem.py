@@ -229,9 +229,12 @@ class Problem:
     # ------------------------------------------------------------------- forward
 
     def typical(self, theta: Array, *, jacobian: bool = False) -> Typical:
-        """Return m(θ, z) at every block, with its Jacobian along theta if asked."""
-        shape = (self.blocks.n,)
-        inputs = (*theta, *self._block_covariates)
+        """Return m(θ, z) at every block, with its Jacobian along theta if asked.
+
+        Several thetas at once, (thetas, ...), put their axes before the blocks.
+        """
+        shape = (*theta.shape[1:], self.blocks.n)
+        inputs = (*(theta if theta.ndim == 1 else theta[..., None]), *self._block_covariates)
         if not inputs:
             return Typical(np.zeros((0, *shape)), np.zeros((0, 0, *shape)))
         if not jacobian:
@@ -254,7 +257,7 @@ class Problem:
                 n_random, *eta.shape[1:]
             )
         effects = self.block_subjects.spread(effects)
-        base = typical.reshape(len(typical), *(1,) * len(batch), -1)
+        base = typical if typical.ndim == eta.ndim else typical.reshape(len(typical), *(1,) * len(batch), -1)
         if n_random == len(typical):
             return base + effects
         out = np.empty((len(typical), *batch, typical.shape[-1]))
@@ -303,7 +306,7 @@ class Problem:
         return add_second(self.pairs, terms, f, sigma, gradient=gradient)
 
     def first_terms(self, f: Array, sigma: Array) -> First:
-        """Return L and its first derivatives at each observation, f (..., obs)."""
+        """Return L and its first derivatives at each observation, f (..., obs); sigma may be (sigmas, ..., 1)."""
         return add_first(self.pairs, First(*observe(self.groups, "first", f, sigma)), f, sigma)
 
     def third_terms(self, f: Array, sigma: Array) -> Third:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from nlmewidgets.core.default_priors import complete
+
 if TYPE_CHECKING:
     from nlmewidgets.fit.result import Fit
 
@@ -31,7 +33,9 @@ def criteria(fit: Fit) -> list[tuple[str, str]]:
         ("subjects / observations", f"{fit.n_subjects} / {fit.n_obs}"),
         ("iterations, time", f"{len(fit.iterations) - 1}, {fit.elapsed:.2f} s"),
     ]
-    if fit.options.get("explore") is not None:
+    if fit.method == "bayes":
+        rows += [(f"prior of {name}", words) for name, words in complete(fit.start).words.items()]
+    if fit.options.get("explore") is not None or fit.method == "bayes":
         rows.append(("seed", str(fit.seed)))
     return rows
 

@@ -19,6 +19,7 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.fit import display
+from nlmewidgets.fit.posterior import Posterior
 from nlmewidgets.methods import METHODS, Iteration, Method
 
 if TYPE_CHECKING:
@@ -317,6 +318,17 @@ class Fit:
         from nlmewidgets.methods.yardstick import yardstick
 
         return yardstick(self.problem, self.values, by=by, eta=self.etas.T, error=error, seed=seed)
+
+    # ----------------------------------------------------------------- posterior
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """The draws of a Bayesian fit, with `summary()` and `to_arviz()`."""
+        return Posterior.of(self)
+
+    def to_arviz(self) -> dict[str, dict[str, Array]]:
+        """Return the posterior as plain dicts for ``arviz.from_dict``; see `Posterior.to_arviz`."""
+        return self.posterior.to_arviz()
 
     # --------------------------------------------------------------- uncertainty
 

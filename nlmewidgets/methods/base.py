@@ -93,7 +93,9 @@ class Iteration:
 
 
 def _own(values: Array) -> Array:
-    """Return a read-only copy."""
+    """Return a read-only copy; of what is read-only already, itself."""
+    if isinstance(values, np.ndarray) and values.dtype == float and not values.flags.writeable:
+        return values
     out = np.array(values, dtype=float)
     out.setflags(write=False)
     return out

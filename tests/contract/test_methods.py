@@ -17,6 +17,8 @@ from tests.models import Case, make
 
 SHORT = {"explore": 12, "smooth": 6, "nodes": 3, "stages": 1, "error": 0.2}
 """Options that keep a method short, where it has them."""
+OWN = {"bayes": {"chains": 2, "warmup": 4, "draws": 6}}
+"""Those of one method alone."""
 
 SENTENCE = re.compile(r"^[A-Z'].*[.]$", re.DOTALL)
 
@@ -30,7 +32,7 @@ def case() -> Case:
 
 def options(name: str) -> dict[str, object]:
     have = {f.name for f in fields(METHODS[name])}
-    return {k: v for k, v in SHORT.items() if k in have}
+    return {k: v for k, v in SHORT.items() if k in have} | OWN.get(name, {})
 
 
 def iterations(case: Case, name: str, seed: int = 1) -> list[Iteration]:

@@ -15,7 +15,7 @@ from nlmewidgets.methods import METHODS
 from nlmewidgets.methods.marginal import Approximation
 from tests.models import Case, make
 
-SHORT = {"explore": 30, "smooth": 20, "nodes": 3, "iterations": 12, "draws": 40, "tune": 40, "chains": 2}
+SHORT = {"explore": 30, "smooth": 20, "nodes": 3, "iterations": 12, "draws": 20, "warmup": 10, "chains": 2}
 DETERMINISTIC = [name for name, cls in METHODS.items() if issubclass(cls, Approximation)]
 
 

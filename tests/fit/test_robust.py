@@ -15,7 +15,7 @@ import nlmewidgets as nw
 from nlmewidgets.methods import METHODS
 
 A, K = sp.symbols("A k", positive=True)
-SHORT = {"explore": 25, "smooth": 15, "nodes": 3, "iterations": 10, "draws": 40, "tune": 40, "chains": 2}
+SHORT = {"explore": 25, "smooth": 15, "nodes": 3, "iterations": 10, "draws": 20, "warmup": 10, "chains": 2}
 TIMES = [0.5, 1.0, 2.0, 4.0]
 
 
