@@ -58,7 +58,7 @@ def test_draws_and_density_are_scipys_multivariate_t() -> None:
 def test_it_is_the_quadrature_of_random_models_within_its_own_error() -> None:
     rng = np.random.default_rng(12)
     z = []
-    for seed in range(26):
+    for seed in range(20):
         extras = tuple(sorted({str(e) for e in rng.choice(EXTRAS, 2)}))
         case = make(str(rng.choice(STRUCTURES)), str(rng.choice(RESIDUALS)), extras, seed=seed)
         problem, values = case.problem, case.model.values
@@ -69,12 +69,12 @@ def test_it_is_the_quadrature_of_random_models_within_its_own_error() -> None:
         found = evaluate_importance(problem, values, error=0.05, seed=seed)
         assert found.ofv_error <= 0.05
         z.append((found.ofv - exact) / math.hypot(found.ofv_error, 1e-3))
-    assert len(z) > 15
+    assert len(z) > 11
     assert max(map(abs, z)) < 4.5
     assert stats.chi2(len(z)).ppf(0.001) < sum(x * x for x in z) < stats.chi2(len(z)).ppf(0.999)
 
 
-@pytest.mark.parametrize("draws", [200, 1000])
+@pytest.mark.parametrize("draws", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_stated_error_is_the_spread_over_seeds(draws: int, theophylline: nw.Data, oral_model) -> None:
     problem = oral_model().problem(theophylline)
     values = problem.model.values
