@@ -13,7 +13,7 @@ References
 ----------
 Hoffman & Gelman (2014), Journal of Machine Learning Research 15:1593 (NUTS, dual averaging).
 Betancourt (2017), doi:10.48550/arXiv.1701.02434 (multinomial trees, the criterion).
-Seyboldt, Carlson & Carpenter (2026), doi:10.48550/arXiv.2603.18845 (metrics from draws and gradients).
+The metric from draws and gradients is that of nuts-rs, https://docs.rs/nuts-rs.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ points.
 References
 ----------
 Papaspiliopoulos, Roberts & Sköld (2007), doi:10.1214/088342307000000014 (centred, non-centred and between).
-Kleppe (2019), doi:10.1080/10618600.2019.1584901 (coordinates rescaled by the conditional precision).
+Kleppe (2018), doi:10.48550/arXiv.1806.02068 (coordinates rescaled by the conditional precision).
 """
 
 from __future__ import annotations
