@@ -6,7 +6,7 @@ import html
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets as ipw
@@ -17,13 +17,17 @@ from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.fit import Fit, Run, time_left
+from nlmewidgets.fit.choices import choices
 from nlmewidgets.panels.converge import ConvergePanel
 from nlmewidgets.panels.covariates import CovariatesPanel
 from nlmewidgets.panels.driver import Job
+from nlmewidgets.panels.fitting import FitBox
 from nlmewidgets.panels.individuals import IndividualsPanel
 from nlmewidgets.panels.initial import InitialPanel
+from nlmewidgets.panels.judge import JudgePanel
 from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.population import PopulationPanel
+from nlmewidgets.panels.runs import RunsPanel
 from nlmewidgets.panels.shrinkage import ShrinkagePanel
 from nlmewidgets.panels.state import Point, State
 from nlmewidgets.panels.theme import style
@@ -37,10 +41,10 @@ PANELS = {
     "converge": ConvergePanel,
     "covariates": CovariatesPanel,
     "shrinkage": ShrinkagePanel,
+    "judge": JudgePanel,
+    "runs": RunsPanel,
 }
 """Every panel of the environment by its name, in the order of its tabs."""
-
-METHOD_CHOICES = (("FO", "fo"), ("FOCEI", "focei"), ("SAEM", "saem"))
 
 _GUESSING = 10.0
 """Seconds a guess may take."""
@@ -89,12 +93,13 @@ class Explorer(State, ipw.VBox):
     ) -> None:
         super().__init__()
         self.seed = seed
-        self.method_options = options
+        self._options: dict[str, dict[str, Any]] = {method: dict(options)}
         self._job: Job | None = None
+        self.control: Any = None
         self._guessing: Latest[Model, Guess | NlmeError] = Latest(self._find, self._found)
         self._ended_guess = threading.Event()
-        if method not in [value for _, value in METHOD_CHOICES]:
-            raise NlmeError(f"There is no method '{method}' to explore with; there are fo, focei, saem.")
+        if method not in choices():
+            raise NlmeError(f"There is no method '{method}' to explore with; there are {', '.join(choices())}.")
         self.method = method
         self.setup(model, data)
         self.selected_ids = tuple(selected_ids)
@@ -107,6 +112,7 @@ class Explorer(State, ipw.VBox):
     def _make(self) -> None:
         self.add_class("nlme")
         self.initial = InitialPanel(self)
+        self.fitting = FitBox(self)
         self.panels = {name: panel(self) for name, panel in PANELS.items()}
         self._code = ipw.Textarea(layout=ipw.Layout(width="auto", height="420px"))
         self._code.add_class("nlme-code")
@@ -126,7 +132,7 @@ class Explorer(State, ipw.VBox):
         self.tabs.layout = ipw.Layout(flex="1 1 560px", min_width="0", width="auto")
         self.tabs.observe(lambda _: self._tab(), "selected_index")
         left = ipw.VBox(
-            [self._parameter_box(), self._fit_box()],
+            [self._parameter_box(), self.fitting.root],
             layout=ipw.Layout(flex="0 0 372px", width="372px", padding="0 10px 0 0"),
         )
         self.children = (
@@ -136,13 +142,11 @@ class Explorer(State, ipw.VBox):
         )
         for names, action in (
             (["ofv", "pinned", "notice"], self._show_objective),
-            (["running", "progress", "status", "message", "result"], self._show_status),
             (["selected_ids"], self._show_selection),
             (["params", "fixed", "method"], lambda: self._write_code()),
         ):
             self.observe(lambda _, act=action: act(), names=names)
         self._show_objective()
-        self._show_status()
         self._show_selection()
         self.tabs.selected_index = 0
         self._tab()
@@ -185,35 +189,6 @@ class Explorer(State, ipw.VBox):
         )
         return ipw.VBox([head, self.initial.root])
 
-    def _fit_box(self) -> ipw.Widget:
-        self._method = ipw.Dropdown(options=METHOD_CHOICES, value=self.method, description="Method")
-        self._method.style = {"description_width": "56px"}
-        self._method.layout = ipw.Layout(width="160px")
-        ipw.link((self, "method"), (self._method, "value"))
-        self._start = ipw.Button(description="Start", button_style="primary", icon="play")
-        self._stop = ipw.Button(description="Stop", button_style="danger", icon="stop", disabled=True)
-        self._start.layout = self._stop.layout = ipw.Layout(width="84px")
-        self._start.on_click(lambda _: self.start())
-        self._stop.on_click(lambda _: self.stop())
-        self._bar = ipw.FloatProgress(min=0.0, max=1.0, layout=ipw.Layout(width="auto", height="14px"))
-        self._status = ipw.HTML()
-        self._status.add_class("nlme-caption")
-        self._take = ipw.Button(
-            description="Take estimates", tooltip="Move the sliders to the estimates", icon="arrow-up", disabled=True
-        )
-        self._take.layout = ipw.Layout(width="150px")
-        self._take.on_click(lambda _: self.take_estimates())
-        return ipw.VBox(
-            [
-                ipw.HTML("<h3>Fit</h3>"),
-                ipw.HBox([self._method, self._start, self._stop]),
-                self._bar,
-                self._status,
-                self._take,
-            ],
-            layout=ipw.Layout(margin="10px 0 0"),
-        )
-
     def _tab(self) -> None:
         for k, panel in enumerate(self.panels.values()):
             (panel.show if k == self.tabs.selected_index else panel.hide)()
@@ -233,21 +208,6 @@ class Explorer(State, ipw.VBox):
         self._objective.value = text + "</span>"
         notice = html.escape(self.notice)
         self._notice.value = f"<div class='nlme-alert nlme-caption' role='alert'>{notice}</div>" if notice else ""
-
-    def _show_status(self) -> None:
-        self._start.disabled, self._stop.disabled = self.running, not self.running
-        self._take.disabled = self.running or self.result is None
-        self._method.disabled = self.running
-        self._bar.value = self.progress
-        self._bar.bar_style = {
-            "converged": "success",
-            "failed": "danger",
-            "stopped": "warning",
-            "limit": "warning",
-        }.get(self.status, "info")
-        words = html.escape(self.message) or "Ready: drag the sliders, then press Start."
-        alert = " nlme-alert" if self.status in ("failed", "limit") else ""
-        self._status.value = f"<div class='{alert.strip()}' aria-live='polite'>{words}</div>"
 
     def _show_selection(self) -> None:
         if self._subject.value == self.selected_ids:
@@ -306,6 +266,7 @@ class Explorer(State, ipw.VBox):
             self.status, self.message = "failed", str(refusal)
             return self
         self._began = time.monotonic()
+        self.control = getattr(run.method, "control", None)
         self.trace = ()
         self.progress, self.status, self.message = 0.0, "running", "Starting …"
         self.running = True  # enables Stop, inside this very callback
@@ -319,6 +280,36 @@ class Explorer(State, ipw.VBox):
             self.message = "Stopping after the iteration in hand …"
             self._job.stop()
         return self
+
+    def extend(self, iterations: int) -> None:
+        """Let the phase in progress of a running fit go on for so many iterations more."""
+        if self.running and self.control is not None:
+            self.control.extend(iterations)
+
+    def end_phase(self) -> None:
+        """End the phase in progress of a running fit after the iteration in hand."""
+        if self.running and self.control is not None:
+            self.control.end_phase()
+
+    @property
+    def method_options(self) -> dict[str, Any]:
+        """Options of the method chosen that differ from their defaults."""
+        return self.options_of(self.method)
+
+    @method_options.setter
+    def method_options(self, options: Mapping[str, Any]) -> None:
+        self._options[self.method] = dict(options)
+        self.fitting.choose()
+
+    def options_of(self, method: str) -> dict[str, Any]:
+        """Return the options set for a method."""
+        return self._options.get(method, {})
+
+    def set_option(self, name: str, value: Any, default: Any) -> None:
+        """Set an option of the method chosen; the default is no option."""
+        kept = {k: v for k, v in self.method_options.items() if k != name}
+        self._options[self.method] = kept if value == default else kept | {name: value}
+        self._write_code()
 
     def wait(self, timeout: float | None = None) -> Explorer:
         """Wait until the running fit (and any guess or pending look) is done."""
@@ -343,6 +334,7 @@ class Explorer(State, ipw.VBox):
                 self.status, self.message = "failed", error
             else:
                 self.result = fit
+                self.fits = (*self.fits, fit)
                 self.status = fit.status
                 self.message = f"{fit.message} OFV {fit.ofv:.4f} ({fit.ofv_by}) in {fit.elapsed:.2f} s."
                 self.progress = 1.0 if fit.status == "converged" else self.progress

@@ -107,6 +107,8 @@ class State(Selection):
     trace : tuple of Iteration
         The iterations of the current or last fit.
     result : Fit or None
+    fits : tuple of Fit
+        All of this session.
     """
 
     params = tl.Dict()
@@ -123,6 +125,7 @@ class State(Selection):
     notice = tl.Unicode("")
     trace = tl.Tuple()
     result = tl.Any(None, allow_none=True)
+    fits = tl.Tuple()
 
     def setup(self, model: Model, data: Data) -> None:
         """Bind the state to a model and data and take the first look."""

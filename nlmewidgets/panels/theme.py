@@ -69,6 +69,9 @@ body[data-jp-theme-light="false"] {
 .nlme-table tr.picked td { background: color-mix(in srgb, var(--nlme-selected) 22%, transparent); }
 .nlme .nlme-code textarea { box-sizing: border-box; width: 100%;
            font-family: var(--jp-code-font-family, monospace); font-size: 12px; line-height: 1.4; }
+.nlme .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto; padding: 0 9px; }
+.nlme-picture svg { max-width: 100%; height: auto; }
+body[data-jp-theme-light="false"] .nlme-picture svg { filter: invert(0.88) hue-rotate(180deg); }
 .nlme .nlme-picked { outline: 2px solid var(--nlme-selected); outline-offset: -2px; }
 .nlme .widget-toggle-button, .nlme .widget-button { min-width: 0; }
 .nlme .nlme-parameter .widget-label { min-width: 96px; width: 96px; text-align: left; }

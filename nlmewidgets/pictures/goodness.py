@@ -42,7 +42,7 @@ def _points(ax: Axes, fit: Fit, x: pd.Series, y: pd.Series) -> None:
 
 def observed_predicted(fit: Fit) -> Figure:
     """Draw DV against PRED and IPRED."""
-    table = fit.table()
+    table = fit.table(n=0)
     figure, axes = grid(2, 2, width=3.6, height=3.2)
     for ax, column, text in zip(
         axes, ("PRED", "IPRED"), ("Population prediction", "Individual prediction"), strict=True
@@ -60,7 +60,7 @@ def observed_predicted(fit: Fit) -> Figure:
 
 def residuals(fit: Fit) -> Figure:
     """Draw CWRES and IWRES against time and prediction."""
-    table = fit.table()
+    table = fit.table(n=0)
     figure, axes = grid(4, 2, width=3.6, height=2.4)
     time = label(fit, "TIME", "Time")
     plan = [

@@ -145,14 +145,22 @@ def test_every_panel_is_readable_in_both_themes(open_notebook, pictures, theme) 
     notebook.theme(theme)
     short = "dark" if "Dark" in theme else "light"
     notebook.execute("explorer.method = 'saem'; explorer.start().wait(); explorer.selected_ids = (5,)")
-    for tab in ("Population", "Individuals", "Convergence", "Covariates", "Shrinkage", "Code"):
+    for tab in ("Population", "Individuals", "Convergence", "Covariates", "Shrinkage", "Judge", "Runs", "Code"):
         page.get_by_role("tab", name=tab).click()
+        if tab not in ("Judge", "Runs", "Code"):
+            labels = "[...document.querySelectorAll('.nlme .bqplot text.axislabel')]"
+            notebook.wait_for(f"{labels}.some(t => t.textContent && t.getClientRects().length)")
+        if tab == "Judge":
+            notebook.wait_for("document.querySelector('.nlme-picture svg') !== null")
+        if tab == "Runs":
+            button(notebook, "One scale").click()
+            notebook.wait_for("[...document.querySelectorAll('.nlme-table')].some(t => t.textContent.includes('-2LL'))")
         notebook.settle()
         page.locator(".nlme").first.screenshot(path=pictures / f"{tab.split()[0].lower()}-{short}.png")
         assert unreadable(page) == []
         assert clipped(page) == []
         labels = page.locator(".nlme .bqplot:visible text.axislabel").all_text_contents()
-        assert tab == "Code" or any(labels)
+        assert tab in ("Judge", "Runs", "Code") or any(labels)
 
 
 UNUSUAL = """\

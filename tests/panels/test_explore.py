@@ -58,20 +58,33 @@ def test_stop_leaves_a_usable_fit_within_a_second(explorer) -> None:
 def test_pressing_start_ten_times_makes_one_run(explorer) -> None:
     explorer.method = "saem"
     for _ in range(10):
-        explorer._start.click()
+        explorer.fitting.start.click()
     assert len(fit_threads()) == 1
     explorer.wait(60)
-    assert [it.k for it in explorer.trace] == list(range(401))
+    assert [it.k for it in explorer.trace] == list(range(len(explorer.trace)))
+    assert explorer.status == "converged"
 
 
 def test_buttons_say_what_can_be_done(explorer) -> None:
-    assert (explorer._start.disabled, explorer._stop.disabled, explorer._take.disabled) == (False, True, True)
+    assert (explorer.fitting.start.disabled, explorer.fitting.stop.disabled, explorer.fitting.take.disabled) == (
+        False,
+        True,
+        True,
+    )
     explorer.method = "saem"
-    explorer._start.click()
-    assert (explorer._start.disabled, explorer._stop.disabled, explorer._take.disabled) == (True, False, True)
-    explorer._stop.click()
+    explorer.fitting.start.click()
+    assert (explorer.fitting.start.disabled, explorer.fitting.stop.disabled, explorer.fitting.take.disabled) == (
+        True,
+        False,
+        True,
+    )
+    explorer.fitting.stop.click()
     explorer.wait(10)
-    assert (explorer._start.disabled, explorer._stop.disabled, explorer._take.disabled) == (False, True, False)
+    assert (explorer.fitting.start.disabled, explorer.fitting.stop.disabled, explorer.fitting.take.disabled) == (
+        False,
+        True,
+        False,
+    )
 
 
 def test_sliders_answer_while_a_fit_runs(explorer, model, data) -> None:
@@ -89,7 +102,7 @@ def test_sliders_answer_while_a_fit_runs(explorer, model, data) -> None:
 
 def test_take_estimates_moves_every_slider_and_reproduces_the_objective(explorer) -> None:
     explorer.start().wait()
-    explorer._take.click()
+    explorer.fitting.take.click()
     assert explorer.params == {k: float(v) for k, v in explorer.result.estimates.items()}
     assert explorer.ofv == pytest.approx(explorer.result.ofv, abs=1e-6)
 
@@ -128,8 +141,8 @@ def test_closing_ends_the_job(explore, model, data) -> None:
 
 
 def test_an_unknown_method_is_refused(explore, model, data) -> None:
-    with pytest.raises(nw.NlmeError, match="no method 'foce'"):
-        explore(model, data, method="foce")
+    with pytest.raises(nw.NlmeError, match="no method 'foceii'"):
+        explore(model, data, method="foceii")
 
 
 # --------------------------------------------------------------------------- export

@@ -1,0 +1,126 @@
+"""The fit box: choose a method and its options, start, stop, extend, and read how it goes."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import ipywidgets as ipw
+
+from nlmewidgets.fit.choices import Choice, Option, choices
+
+__all__ = ["FitBox"]
+
+
+class FitBox:
+    """Methods, options and buttons of an explorer.
+
+    Attributes
+    ----------
+    root : Widget
+    method, start, stop, extend, take : Widget
+    """
+
+    def __init__(self, explorer: Any) -> None:
+        self.explorer = explorer
+        self.choices: dict[str, Choice] = choices()
+        label = {"description_width": "56px"}
+        titles = [(c.title[0].upper() + c.title[1:], c.name) for c in self.choices.values()]
+        self.method = ipw.Dropdown(options=titles, value=explorer.method, description="Method", style=label)
+        self.method.layout = ipw.Layout(width="auto")
+        ipw.link((explorer, "method"), (self.method, "value"))
+        self.summary = ipw.HTML()
+        self.summary.add_class("nlme-caption")
+        self.options = ipw.VBox()
+        self.more = ipw.Accordion(children=[self.options], selected_index=None, titles=["Options"])
+        self.start = ipw.Button(description="Start", button_style="primary", icon="play")
+        self.stop = ipw.Button(description="Stop", button_style="danger", icon="stop", disabled=True)
+        self.extend = ipw.Button(
+            description="+100", tooltip="Let the phase in progress go on for 100 iterations more", icon="forward"
+        )
+        self.finish = ipw.Button(
+            description="Next phase", tooltip="End the phase in progress after this iteration", icon="step-forward"
+        )
+        self.start.layout = self.stop.layout = self.extend.layout = ipw.Layout(width="84px")
+        self.finish.layout = ipw.Layout(width="118px")
+        self.phase = ipw.HBox([self.extend, self.finish])
+        self.bar = ipw.FloatProgress(min=0.0, max=1.0, layout=ipw.Layout(width="auto", height="14px"))
+        self.status = ipw.HTML()
+        self.status.add_class("nlme-caption")
+        self.take = ipw.Button(
+            description="Take estimates", tooltip="Move the sliders to the estimates", icon="arrow-up", disabled=True
+        )
+        self.take.layout = ipw.Layout(width="150px")
+        for button, action in (
+            (self.start, lambda _: explorer.start()),
+            (self.stop, lambda _: explorer.stop()),
+            (self.extend, lambda _: explorer.extend(100)),
+            (self.finish, lambda _: explorer.end_phase()),
+            (self.take, lambda _: explorer.take_estimates()),
+        ):
+            button.on_click(action)
+        self.root = ipw.VBox(
+            [
+                ipw.HTML("<h3>Fit</h3>"),
+                self.method,
+                self.summary,
+                self.more,
+                ipw.HBox([self.start, self.stop, self.phase]),
+                self.bar,
+                self.status,
+                self.take,
+            ],
+            layout=ipw.Layout(margin="10px 0 0"),
+        )
+        explorer.observe(lambda _: self.choose(), names=["method"])
+        explorer.observe(lambda _: self.show(), names=["running", "progress", "status", "message", "result"])
+        self.choose()
+        self.show()
+
+    def choose(self) -> None:
+        """Show the options of the method chosen."""
+        choice = self.choices[self.explorer.method]
+        self.summary.value = f"<span class='soft'>{html.escape(choice.summary)}</span>"
+        rows: list[Any] = []
+        for option in choice.options:
+            value = self.explorer.options_of(choice.name).get(option.name, option.default)
+            entry = ipw.Text(
+                value=str(value),
+                description=option.name,
+                tooltip=option.text,
+                continuous_update=False,
+                style={"description_width": "110px"},
+                layout=ipw.Layout(width="auto"),
+            )
+            note = ipw.HTML(f"<span class='soft'>{html.escape(option.text)}</span>")
+            note.add_class("nlme-caption")
+            entry.observe(lambda change, o=option, n=note: self._typed(o, change["new"], n), "value")
+            rows += [entry, note]
+        self.options.children = tuple(rows)
+
+    def _typed(self, option: Option, text: str, note: ipw.HTML) -> None:
+        try:
+            value = option.read(text)
+        except ValueError as error:
+            note.value = f"<div class='nlme-alert'>{html.escape(str(error))}</div>"
+            return
+        note.value = f"<span class='soft'>{html.escape(option.text)}</span>"
+        self.explorer.set_option(option.name, value, option.default)
+
+    def show(self) -> None:
+        """Bring buttons, bar and words up to date."""
+        state = self.explorer
+        self.start.disabled, self.stop.disabled = state.running, not state.running
+        self.take.disabled = state.running or state.result is None
+        self.method.disabled = state.running
+        self.phase.layout.display = None if state.running and state.control is not None else "none"
+        self.bar.value = state.progress
+        self.bar.bar_style = {
+            "converged": "success",
+            "failed": "danger",
+            "stopped": "warning",
+            "limit": "warning",
+        }.get(state.status, "info")
+        words = html.escape(state.message) or "Ready: drag the sliders, then press Start."
+        alert = " class='nlme-alert'" if state.status in ("failed", "limit") else ""
+        self.status.value = f"<div{alert} aria-live='polite'>{words}</div>"

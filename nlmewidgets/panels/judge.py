@@ -1,0 +1,108 @@
+"""Judging a fit: its pictures, each with how to read it and when it misleads, and the report."""
+
+from __future__ import annotations
+
+import base64
+import html
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ipywidgets as ipw
+
+from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.fit import Fit
+from nlmewidgets.panels.base import Panel, caption
+from nlmewidgets.panels.latest import Latest
+from nlmewidgets.pictures import PICTURES, Drawing
+
+__all__ = ["JudgePanel"]
+
+
+class JudgePanel(Panel):
+    """One picture at a time of the last fit, drawn beside the interface."""
+
+    title = "Judge"
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"draw": ("result",)}
+
+    def build(self) -> None:
+        """Make the chooser and the place of the picture."""
+        self.empty = ipw.HTML("<div class='nlme-empty'>No fit yet. Choose a method and press Start.</div>")
+        choices = [(p.title, p.name) for p in PICTURES.values()]
+        self.picture = ipw.Dropdown(options=choices, description="Picture", style={"description_width": "56px"})
+        self.picture.layout = ipw.Layout(width="420px")
+        self.picture.observe(lambda _: self.draw(), "value")
+        self.save = ipw.Button(description="Report", icon="file-text", tooltip="Everything about the fit as one file")
+        self.save.layout = ipw.Layout(width="96px")
+        self.save.on_click(lambda _: self.report())
+        self.link = ipw.HTML()
+        self.link.add_class("nlme-caption")
+        self.image = ipw.HTML()
+        self.image.add_class("nlme-picture")
+        self.text = caption()
+        self.body = ipw.VBox(
+            [
+                ipw.HBox([self.picture, self.save, self.link], layout=ipw.Layout(align_items="center")),
+                self.image,
+                self.text,
+            ]
+        )
+        self.root.children = (self.empty, self.body)
+        self._drawing: Latest[tuple[Fit, str], Drawing | NlmeError] = Latest(self._make, self._made)
+        self._reporting: Latest[Fit, str | NlmeError] = Latest(self._write, self._written)
+
+    def draw(self) -> None:
+        """Ask for the picture chosen of the last fit."""
+        fit = self.state.result
+        self.empty.layout.display = "none" if fit is not None else None
+        self.body.layout.display = None if fit is not None else "none"
+        if fit is None:
+            return
+        self.link.value = ""
+        self.text.value = "<span class='soft' aria-live='polite'>Drawing …</span>"
+        self._drawing.put((fit, self.picture.value))
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for what is being drawn or written."""
+        self._drawing.wait(timeout)
+        self._reporting.wait(timeout)
+
+    @staticmethod
+    def _make(request: tuple[Fit, str]) -> Drawing | NlmeError:
+        fit, name = request
+        try:
+            return PICTURES[name](fit)
+        except NlmeError as refusal:
+            return refusal
+
+    def _made(self, drawing: Drawing | NlmeError) -> None:
+        if isinstance(drawing, NlmeError):
+            self.image.value = f"<div class='nlme-empty'>{html.escape(str(drawing))}</div>"
+            self.text.value = ""
+            return
+        self.image.value = drawing.svg
+        self.text.value = f"<b>Reading.</b> {html.escape(drawing.read)} <b>Beware.</b> {html.escape(drawing.misleads)}"
+
+    def report(self) -> None:
+        """Write the report beside the interface and offer it for download."""
+        fit = self.state.result
+        if fit is not None:
+            self.save.disabled = True
+            self.link.value = "<span class='soft' aria-live='polite'>Writing the report …</span>"
+            self._reporting.put(fit)
+
+    @staticmethod
+    def _write(fit: Fit) -> str | NlmeError:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return fit.report(Path(folder) / "report.html").read_text(encoding="utf-8")
+            except NlmeError as refusal:
+                return refusal
+
+    def _written(self, text: Any) -> None:
+        self.save.disabled = False
+        if isinstance(text, NlmeError):
+            self.link.value = html.escape(str(text))
+            return
+        code = base64.b64encode(text.encode()).decode("ascii")
+        self.link.value = f"<a download='report.html' href='data:text/html;base64,{code}'>download report.html</a>"
