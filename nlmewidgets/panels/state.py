@@ -182,6 +182,19 @@ class State(Selection):
             raise tl.TraitError(f"There is no parameter '{unknown[0]}'; there are {', '.join(merged)}.")
         return merged | {name: float(value) for name, value in given.items()}
 
+    @tl.validate("fixed")
+    def _together(self, proposal: Any) -> tuple[str, ...]:
+        """Keep or free the correlations of a block of Omega together, as a fit does."""
+        names = list(proposal["value"])
+        space = self.model.space
+        for block in space.blocks:
+            own = [name for name, i, j in space.correlations if i in block and j in block]
+            held = [name for name in own if name in names]
+            if 0 < len(held) < len(own):
+                added = any(name not in self.fixed for name in held)
+                names = [name for name in names if name not in own] + (own if added else [])
+        return tuple(names)
+
     def pin(self) -> None:
         """Remember the objective of the moment; changes are counted from it."""
         self.pinned = self.ofv if np.isfinite(self.ofv) else None

@@ -148,3 +148,20 @@ def test_latest_answers_again_after_a_request_that_failed() -> None:
     latest.put(2.0)
     latest.wait(10)
     assert answers == [0.5]
+
+
+def test_the_correlations_of_a_block_are_fixed_and_freed_together(explore, data) -> None:
+    model = nw.library.oral_1cpt(
+        ka=nw.LogNormal(1.5, sd=0.6),
+        CL=nw.LogNormal(2.8, sd=0.3),
+        V=nw.LogNormal(32.0, sd=0.2),
+        residual=nw.Additive(0.7),
+        correlation="full",
+    )
+    explorer = explore(model, data)
+    names = [name for name, _, _ in model.space.correlations]
+    assert len(names) == 3
+    explorer.fixed = ("CL", names[1])
+    assert set(explorer.fixed) == {"CL", *names}
+    explorer.fixed = tuple(name for name in explorer.fixed if name != names[0])
+    assert explorer.fixed == ("CL",)
