@@ -209,3 +209,15 @@ def test_scouting_with_first_derivatives_leads_to_the_same_modes() -> None:
     np.testing.assert_allclose(cold.eta, newton.eta, atol=1e-5)
     np.testing.assert_allclose(cold.value, newton.value, rtol=1e-9)
     np.testing.assert_allclose(cold.hessian, newton.hessian, rtol=1e-4, atol=1e-4 * np.abs(newton.hessian).max())
+
+
+def test_a_mode_on_a_kink_is_left_where_it_is() -> None:
+    """|η|-like data: the density of y ~ N(max(η, 0), 0.1²) at y < 0 has its mode where the prediction has a kink."""
+    a = sp.Symbol("a")
+    model = nw.Model(sp.Max(a, 0) + sp.Max(-3 * a, 0), {a: nw.Normal(0.4, sd=1.0)}, residual=nw.Additive(0.1))
+    data = nw.Data.from_frame(pd.DataFrame({"ID": [1, 2], "TIME": 0.0, "DV": [-0.5, 1.0]}))
+    problem = model.problem(data)
+    modes = find_modes(problem, problem.typical(model.values.theta).slots, np.eye(1), model.values.sigma)
+    assert modes.iterations <= 60
+    assert modes.converged.tolist() == [False, True]
+    assert modes.eta[0, 0] == pytest.approx(-0.4, abs=0.01)
