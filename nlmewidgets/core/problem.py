@@ -16,6 +16,7 @@ from nlmewidgets.core import symbols as role
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError, ModelError
+from nlmewidgets.core.grouping import column_of, groups_of, output_of_observations, rows_of_outputs
 from nlmewidgets.core.jets import Jet
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.observation import (
@@ -26,7 +27,6 @@ from nlmewidgets.core.observation import (
     Variance,
     draw,
     invert,
-    observation_program,
     observe,
 )
 from nlmewidgets.core.occasions import Occasions
@@ -35,6 +35,7 @@ from nlmewidgets.core.pairs import PairGroup, add_first, add_second, add_third, 
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.printers import Kernel, numpy_kernel
 from nlmewidgets.core.priors import Penalty
+from nlmewidgets.core.segments import Segments
 from nlmewidgets.core.slots import SlotForm
 from nlmewidgets.core.structure.binding import Binding
 from nlmewidgets.core.structure.choose import bind_structure
@@ -42,36 +43,6 @@ from nlmewidgets.core.structure.ode import Ode
 from nlmewidgets.core.tape import Level, Tape
 
 __all__ = ["Problem", "Segments", "Typical"]
-
-
-class Segments:
-    """Sums over consecutive segments of the last axis; an empty segment sums to zero."""
-
-    def __init__(self, label: Ints, n: int) -> None:
-        counts = np.bincount(label, minlength=n)
-        self.n = n
-        self.counts = counts
-        self.label = label
-        starts = np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.intp)
-        self._filled = np.flatnonzero(counts)
-        self._starts = starts[self._filled]
-        self._trivial = len(label) == n and bool((counts == 1).all())
-        self._complete = len(self._filled) == n
-
-    def __call__(self, x: Array) -> Array:
-        """Return the sums, (..., n)."""
-        if self._trivial:
-            return x
-        if self._complete:
-            return np.add.reduceat(x, self._starts, axis=-1)
-        out = np.zeros((*x.shape[:-1], self.n))
-        if len(self._filled):
-            out[..., self._filled] = np.add.reduceat(x, self._starts, axis=-1)
-        return out
-
-    def spread(self, x: Array) -> Array:
-        """Return each segment's value at its members, (..., len(label))."""
-        return x if self._trivial else x.take(self.label, -1)
 
 
 class Typical(NamedTuple):
@@ -153,7 +124,7 @@ class Problem:
         varying = tuple(s for s in covariates if data.varies(s.column)) if model.system is not None else ()
         form = occasions.form(model.form_where(varying))
         symbols = (*covariates, *occasions.symbols)
-        per_record = [*(_values(data, symbol) for symbol in covariates), *occasions.columns]
+        per_record = [*(column_of(data, symbol) for symbol in covariates), *occasions.columns]
         observed = data.observed
         per_obs = tuple(column[observed] for column in per_record)
         subject = data.subject
@@ -167,8 +138,8 @@ class Problem:
         block_covariates = tuple(column[new] for column in per_record)
         block_of_obs = block_of_record[observed]
 
-        output = _output_of_observations(model, data)
-        rows_of = _rows_of_outputs(output, len(model.outputs))
+        output = output_of_observations(model, data)
+        rows_of = rows_of_outputs(output, len(model.outputs))
         binding = Binding(model, form, data, symbols, block_covariates, block_of_record, tuple(rows_of))
         structure = bind_structure(binding)
         thetas = _theta_symbols(form, space)
@@ -182,7 +153,7 @@ class Problem:
             occasions=occasions,
             loadings=np.array(form.loadings[: form.n_random], dtype=float).reshape(form.n_random, occasions.n_eta),
             structure=structure,
-            groups=_groups(model, data, rows_of, observed_covariates),
+            groups=groups_of(model, data, rows_of, observed_covariates),
             output=output,
             pairs=pair_groups(model, data, output, observed_covariates),
             subjects=Segments(subject, n),
@@ -504,95 +475,6 @@ class Problem:
             f"The residual standard deviation is 0 for subject {label} (a prediction of 0 under proportional error?); "
             "add an additive part or leave these observations out."
         )
-
-
-def _output_of_observations(model: Model, data: Data) -> Ints:
-    """Return which output each observation measures: DVID is its name or its number, from 1.
-
-    Raises
-    ------
-    DataError
-        Naming the record whose DVID matches no output.
-    """
-    names = list(model.outputs)
-    label = data.dvid
-    # One output and one kind of measurement: nothing to tell apart, whatever the data call it.
-    if len(names) == 1 and len(set(label.tolist())) <= 1:
-        return np.zeros(len(label), dtype=np.intp)
-    place = {name: k for k, name in enumerate(names)} | {k + 1: k for k in range(len(names))}
-    place |= {str(k + 1): k for k in range(len(names))}
-    output = np.array([place.get(x, -1) for x in label.tolist()], dtype=np.intp)
-    wrong = np.flatnonzero(output < 0)
-    if wrong.size:
-        i = int(wrong[0])
-        have = ", ".join(f"{k + 1} or {name}" for k, name in enumerate(names))
-        raise DataError(
-            f"DVID={label[i]} of subject {data.ids[data.subject[i]]} at TIME {data.time[i]:g} (record "
-            f"{np.flatnonzero(data.observed)[i] + 1}) matches no output of the model ({have}); add the output to "
-            "prediction=, or leave these records out."
-        )
-    return output
-
-
-def _rows_of_outputs(output: Ints, n: int) -> list[tuple[int, Ints | None]]:
-    """Return (output, its observations) of every output observed; None: all observations."""
-    if n == 1:
-        return [(0, None)]
-    found = [(k, np.flatnonzero(output == k)) for k in range(n)]
-    return [(k, rows) for k, rows in found if rows.size] or [(0, np.zeros(0, dtype=np.intp))]
-
-
-def _groups(
-    model: Model, data: Data, rows_of: list[tuple[int, Ints | None]], covariates: dict[sp.Symbol, Array]
-) -> tuple[Group, ...]:
-    """Return the observations that share one density, with their programs."""
-    observations = list(model.observations.values())
-    sigmas = tuple(role.plain_sigma(p.name, p.lower) for p in model.space.sigma)
-    groups = []
-    for k, all_rows in rows_of:
-        used = tuple(s for s in covariates if s in observations[k].atoms(role.Covariate))
-        columns = (data.dv, data.time, data.limit, *(covariates[s] for s in used))
-        for kind, rows in _censoring(data, all_rows):
-            if kind and observations[k].score is None:
-                raise DataError(_no_interval(model, data, k, all_rows, kind))
-            program = observation_program(observations[k].censored(kind, model.blq), sigmas, used)
-            y, *rest = columns if rows is None else (column[rows] for column in columns)
-            groups.append(Group(program, rows, y, tuple(rest), k, kind))
-    return tuple(groups)
-
-
-def _values(data: Data, symbol: role.Covariate) -> Array:
-    """Return a covariate, or the indicator of one of its levels, at each record."""
-    if isinstance(symbol, role.Level):
-        return data.indicator(*symbol.details)
-    return data.numeric_covariate(symbol.name)
-
-
-def _censoring(data: Data, rows: Ints | None) -> list[tuple[str, Ints | None]]:
-    """Return the rows of each kind: '' measured, 'below' DV, 'above' DV, 'between' DV and LIMIT."""
-    cens, known = data.cens, np.isfinite(data.limit)
-    if not cens.any():
-        return [("", rows)]
-    kinds = {"": cens == 0, "below": (cens > 0) & ~known, "above": (cens < 0) & ~known, "between": (cens != 0) & known}
-    inside = np.ones(len(cens), dtype=bool)
-    if rows is not None:
-        inside[:] = False
-        inside[rows] = True
-    found = [(kind, np.flatnonzero(mask & inside)) for kind, mask in kinds.items()]
-    if rows is None and sum(bool(r.size) for _, r in found) == 1:
-        return [(kind, None) for kind, r in found if r.size]
-    return [(kind, r) for kind, r in found if r.size] or [("", np.zeros(0, dtype=np.intp))]
-
-
-def _no_interval(model: Model, data: Data, output: int, rows: Ints | None, kind: str) -> str:
-    own = np.arange(data.n_obs) if rows is None else rows
-    i = int(own[data.cens[own] != 0][0])
-    name = list(model.outputs)[output]
-    return (
-        f"CENS={data.cens[i]} for subject {data.ids[data.subject[i]]} at TIME {data.time[i]:g} (record "
-        f"{np.flatnonzero(data.observed)[i] + 1}) asks for the probability of an interval, which the distribution of "
-        f"'{name}' does not have; use a normal residual, or leave these records out."
-    )
 
 
 def _theta_symbols(form: SlotForm, space: ParameterSpace) -> tuple[sp.Symbol, ...]:
