@@ -115,7 +115,7 @@ def _crossed(cross: tuple[Cross, ...], along: Array) -> Array | float:
 
 
 def _newton_step(state: _Joint) -> tuple[Array, Array]:
-    """Return the step (etas, N) and half the decrement (N,); Fisher scoring where not convex, NaN where not finite."""
+    """Return the step (etas, N) and half the decrement (N,); turned up where not convex, NaN where not finite."""
     matrix = state.hessian
     finite = np.asarray(np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(state.gradient).all(axis=0))
     if not finite.all():
@@ -123,12 +123,30 @@ def _newton_step(state: _Joint) -> tuple[Array, Array]:
     try:
         np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
-        convex = np.linalg.eigvalsh(matrix)[:, 0] > 0
-        information = np.where(np.isfinite(state.information), state.information, np.eye(matrix.shape[-1]))
-        matrix = np.where(convex[:, None, None], matrix, information)
+        bent = np.flatnonzero(np.linalg.eigvalsh(matrix)[:, 0] <= 0)
+        matrix = matrix.copy()
+        matrix[bent] = _turned_up(matrix[bent], state.information[bent])
     slope = np.where(finite, state.gradient, 0.0)
     step = -np.linalg.solve(matrix, slope.T[..., None])[..., 0].T
     return step, np.where(finite, -0.5 * np.einsum("qn,qn->n", slope, step), np.nan)
+
+
+_LEAST_CURVATURE = 0.01
+"""Of the expected one, in the search for a mode: a longer step leaves what the model knows."""
+
+
+def _turned_up(hessian: Array, information: Array) -> Array:
+    """Return curvatures (k, q, q) with the absolute values of their eigenvalues relative to the expected information.
+
+    Steps along a direction that bends down lead downhill as fast as the bend allows, where scoring would crawl.
+    """
+    information = np.where(np.isfinite(information).all(axis=(1, 2))[:, None, None], information, np.eye(hessian.shape[-1]))
+    lower = np.linalg.cholesky(information)
+    inverse = np.linalg.inv(lower)
+    values, vectors = np.linalg.eigh(inverse @ hessian @ inverse.transpose(0, 2, 1))
+    basis = lower @ vectors
+    size = np.maximum(np.abs(values), _LEAST_CURVATURE)
+    return np.asarray((basis * size[:, None, :]) @ basis.transpose(0, 2, 1))
 
 
 class _Descent(NamedTuple):
@@ -219,7 +237,7 @@ def find_modes(
 
     Notes
     -----
-    Exact second derivatives; where they are not positive definite the expected information is used,
+    Exact second derivatives; where they are not positive definite, with the signs of negative eigenvalues turned,
     and a step that does not decrease l by 10⁻⁴ of what the model promises is halved.  The functions of
     all subjects are evaluated together.  Where the prediction is integrated, a cold search comes near
     the modes by expected information, which needs first derivatives only.

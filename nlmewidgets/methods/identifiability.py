@@ -53,6 +53,8 @@ class Identified:
         Sentences that name what is not identified; '' if everything is.
     usable : bool
         False where the matrix is not finite, or has a negative eigenvalue.
+    unidentified : tuple of str
+        The sentences of the message that are not on parameters at the end of their range.
     """
 
     inverse: Array
@@ -62,6 +64,7 @@ class Identified:
     unit: Array
     message: str
     usable: bool
+    unidentified: tuple[str, ...] = ()
 
     def estimable(self, jacobian: Array) -> NDArray[np.bool_]:
         """Return which rows, functions of the coordinates (functions, free), have a variance."""
@@ -101,7 +104,7 @@ def identified(space: ParameterSpace, values: Values, matrix: Array, noise: Arra
             "what the model can compute.",
         )
     diagonal = np.diag(matrix)
-    edge = _at_the_edge(space, values)
+    edge = _at_the_edge(space, values) | _no_error(space, values, np.sqrt(np.abs(diagonal)))
     stuck = {coordinate for _, coordinates in edge.values() for coordinate in coordinates}
     flat = np.array([name in stuck for name in space.x_names]) | (np.sqrt(np.abs(diagonal)) * unit < least_known)
     held, turns = _free_correlations(space, values, tuple(edge))
@@ -112,8 +115,8 @@ def identified(space: ParameterSpace, values: Values, matrix: Array, noise: Arra
     error = 0.0 if noise is None else float((noise[part] / (scale[kept][:, None] * scale[kept])).max(initial=0.0))
     least = max(_LEAST, 3.0 * error)
     silent = [name for name, x, f in zip(names, space.x_names, flat, strict=True) if f and x not in stuck]
-    sentences = [f"{name} is {where} and has no standard error{_OTHERS}" for name, (where, _) in edge.items()]
-    sentences += [f"The data say nothing about {n}: fix it, or leave it out{_OTHERS}" for n in dict.fromkeys(silent)]
+    ends = [f"{name} is {where} and has no standard error{_OTHERS}" for name, (where, _) in edge.items()]
+    sentences = [f"The data say nothing about {n}: fix it, or leave it out{_OTHERS}" for n in dict.fromkeys(silent)]
     whole = np.zeros((n, len(roots)))
     whole[kept] = vectors
     turns = turns * scale[:, None]
@@ -124,13 +127,14 @@ def identified(space: ParameterSpace, values: Values, matrix: Array, noise: Arra
             "No standard errors: the estimates are not a minimum of the objective, which falls further as "
             f"{along}; let the fit go on with resume(), or start it elsewhere."
         )
-        return replace(base, message=" ".join(sentences))
+        return replace(base, message=" ".join([*ends, *sentences]))
     good = roots > least
     sentences += [_unidentified(space, group, unit) for group in _groups(whole[:, ~good] / (scale * unit)[:, None])]
     inverse = np.zeros((n, n))
     inverse[part] = (vectors[:, good] / roots[good]) @ vectors[:, good].T / (scale[kept][:, None] * scale[kept])
     null = np.concatenate([whole[:, ~good], turns], axis=1)
-    return Identified(inverse, flat, null, scale, unit, " ".join(sentences), usable=True)
+    message = " ".join([*ends, *sentences])
+    return Identified(inverse, flat, null, scale, unit, message, usable=True, unidentified=tuple(sentences))
 
 
 _OTHERS = "; the others are given as if it were fixed."
@@ -166,6 +170,16 @@ def _at_the_edge(space: ParameterSpace, values: Values) -> dict[str, tuple[str, 
         reach = 1e-4 * max(abs(p.value), 1e-8)
         if not p.fixed and any(e is not None and abs(v - e) < reach for e in (p.lower, p.upper)):
             out[p.name] = "at its bound", (free[p.name],)
+    return out
+
+
+def _no_error(space: ParameterSpace, values: Values, known: Array) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return the same of parts of a residual error that the data do not show: small, and hardly any information."""
+    out: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for p, v in zip(space.sigma, values.sigma, strict=True):
+        own = f"log {p.name}"
+        if not p.fixed and own in space.x_names and v < 1e-2 * p.value and known[space.x_names.index(own)] < 0.3:
+            out[p.name] = "at zero", (own,)
     return out
 
 

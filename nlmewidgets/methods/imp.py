@@ -28,6 +28,7 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.proposals import StudentT, weighted_draws
 from nlmewidgets.core.sample import Target
 from nlmewidgets.methods.base import Iteration, Method
+from nlmewidgets.methods.ending import ending
 from nlmewidgets.methods.importance import (
     ImportanceEvaluation,
     evaluate_importance,
@@ -36,7 +37,6 @@ from nlmewidgets.methods.importance import (
     refined,
     target_of,
 )
-from nlmewidgets.methods.marginal import at_the_edge
 from nlmewidgets.methods.mstep import Plan, Statistics, maximise
 
 __all__ = ["IMP"]
@@ -178,8 +178,8 @@ class IMP(Method):
                     )
                     if s > stage:
                         message += f" Its last gain from new draws was {max(began - state.penalised, 0.0):.2g}."
-                    message += at_the_edge(problem.space, values)
-                    yield self._iteration(problem, k, s, state, "converged", message)
+                    status, more = ending(problem.space, values)
+                    yield self._iteration(problem, k, s, state, status, message + more)
                     return
                 if k == self.max_iterations:
                     message = f"Stopped after {k} iterations, the largest number allowed, before convergence."

@@ -24,7 +24,7 @@ Skaug & Fournier (2006), doi:10.1016/j.csda.2006.03.005 (the gradient).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -33,6 +33,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.modes import Modes, find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem, Typical
+from nlmewidgets.methods.floor import floored
 from nlmewidgets.methods.marginal import (
     Approximation,
     Evaluation,
@@ -101,10 +102,10 @@ def evaluate_laplace(
     precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     with np.errstate(all="ignore"):
         modes = find_modes(problem, typical.slots, precision, values.sigma, start, tolerance=tolerance)
-        half = 0.5 * modes.hessian
-        per_subject = modes.value + log_omega + log_det(half)
+        half = floored(0.5 * modes.hessian, precision, problem.occasions.expand(values.omega))
+        per_subject = modes.value + log_omega + log_det(half.matrix)
         if not gradient or not np.isfinite(per_subject).all():
-            return Evaluation(per_subject, modes.eta, joint=modes.value)
+            return Evaluation(per_subject, modes.eta, joint=modes.value, bounded=half.rows)
         terms = problem.first_terms(modes.f, values.sigma)
         eta = modes.eta.T
         own = Averages(
@@ -112,10 +113,11 @@ def evaluate_laplace(
             sigma=None if terms.sigma is None else terms.sigma,
             outer=eta[:, :, None] * eta[:, None, :],
             slope=np.zeros_like(modes.eta),
-            directions=inverse_factor(half),
+            directions=inverse_factor(half.matrix),
             weights=np.ones_like(eta),
         )
-        return score(problem, values, typical, precision, modes, per_subject, own)
+        scored = score(problem, values, typical, precision, modes, per_subject, half.pulled_back(own))
+        return replace(scored, bounded=half.rows)
 
 
 def score(

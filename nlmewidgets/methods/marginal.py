@@ -8,12 +8,12 @@ Values are −2 log likelihoods without n·log 2π, per subject.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.modes import Modes
 from nlmewidgets.core.observation import Second, Third
@@ -21,6 +21,7 @@ from nlmewidgets.core.optimise import Point, Step, quasi_newton
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.methods.base import Iteration, Method
+from nlmewidgets.methods.ending import ending
 
 __all__ = [
     "Approximation",
@@ -70,6 +71,8 @@ class Evaluation:
         How the etas move with the natural parameters, with a leading axis of etas: a warm start.
     joint : (subjects,) float or None
         −2 log of the joint density at the modes, where the approximation is centred at modes.
+    bounded : (k,) int
+        Subjects whose curvature was nearly singular and has been bounded (`methods.floor`).
     """
 
     per_subject: Array
@@ -77,6 +80,7 @@ class Evaluation:
     scores: Scores | None = None
     shift: Scores | None = None
     joint: Array | None = None
+    bounded: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
     @property
     def ofv(self) -> float:
@@ -248,7 +252,7 @@ class Approximation(Method):
             values = space.unpack(x, start)
             warm = begin
             if extra is not None:
-                eta, shift, origin = extra
+                eta, shift, origin, _ = extra
                 warm = eta if shift is None else eta + shift @ (x - origin)
             try:
                 result = self.evaluate(problem, values, warm, gradient=True)
@@ -261,10 +265,10 @@ class Approximation(Method):
             hessian = 0.5 * scores.T @ scores
             shift = None if result.shift is None else result.shift.along(space, values)
             if problem.penalty is None:
-                return Point(result.ofv, scores.sum(axis=0), hessian, (result.eta, shift, x))
+                return Point(result.ofv, scores.sum(axis=0), hessian, (result.eta, shift, x, result.bounded))
             prior = problem.penalty.along(values)
             slope = scores.sum(axis=0) + prior.gradient
-            return Point(result.ofv + prior.value, slope, hessian + prior.curvature, (result.eta, shift, x))
+            return Point(result.ofv + prior.value, slope, hessian + prior.curvature, (result.eta, shift, x, result.bounded))
 
         x, begin, k = space.pack(start), None, 0
         first: float | None = None
@@ -302,6 +306,19 @@ class Approximation(Method):
         lower = cold.joint < here.joint - 1e-6 * (1.0 + np.abs(here.joint))
         return np.where(lower, cold.eta, here.eta) if lower.any() else None
 
+    @staticmethod
+    def _bounded(problem: Problem, subjects: Ints) -> str:
+        """Return the sentence on subjects without a curvature to approximate by, or ''."""
+        if not len(subjects):
+            return ""
+        names = ", ".join(str(problem.data.ids[i]) for i in subjects[:3])
+        who, them = ("subject", "it") if len(subjects) == 1 else ("subjects", "them")
+        return (
+            f" The density of {who} {names}{'' if len(subjects) <= 3 else ' and others'} is nearly flat, or has two "
+            f"modes, in some direction of the random effects: the curvature was bounded there, and Gaussians describe "
+            f"{them} poorly; compare with importance sampling."
+        )
+
     def _iteration(self, problem: Problem, start: Values, k: int, step: Step, first: float) -> Iteration:
         space = problem.space
         slope = np.abs(step.point.gradient)
@@ -317,7 +334,11 @@ class Approximation(Method):
             worst = int(slope.argmax())
             message += f" The largest gradient is {slope[worst]:.2g}, along {space.x_names[worst]}."
         if status == "converged":
-            message += at_the_edge(space, values)
+            enough = problem.n_subjects >= len(slope)
+            status, more = ending(space, values, step.point.hessian if enough else None)
+            message += more
+        if step.reason:
+            message += self._bounded(problem, step.point.extra[3])
         span = np.log(max(first, 1e-300) / self.tolerance)
         left = np.log(max(step.decrement, 1e-300) / self.tolerance)
         progress = 1.0 if step.reason else float(np.clip(1.0 - left / span, 0.0, 0.99)) if span > 0 else 0.0
@@ -339,41 +360,3 @@ class Approximation(Method):
             }
             | prior,
         )
-
-
-_FAR = 1e6
-"""A positive parameter this many times its initial value, or as little, is said to have gone astray."""
-
-
-def at_the_edge(space: ParameterSpace, values: Values) -> str:
-    """Return a sentence naming the parameters that ended at a bound or a zero variance, or ''."""
-    flat = [
-        name
-        for name, sd, start in zip(
-            space.omega_names, np.sqrt(np.diag(values.omega)), np.sqrt(np.diag(space.initial.omega)), strict=True
-        )
-        if sd < 1e-3 * start
-    ]
-    text = ""
-    if flat:
-        text += f" {', '.join(flat)} went to zero: the data show no such variability; consider leaving it out."
-    for name, i, j in space.correlations:
-        correlation = values.omega[i, j] / np.sqrt(values.omega[i, i] * values.omega[j, j])
-        if abs(correlation) > 0.9999:
-            text += (
-                f" {name} went to {np.sign(correlation):.0f}: the two effects cannot be told apart; Omega is singular."
-            )
-    bound = []
-    for p, v in zip((*space.theta, *space.sigma), (*values.theta, *values.sigma), strict=True):
-        reach = 1e-4 * max(abs(p.value), 1e-8)
-        edges = [e for e in (p.lower, p.upper) if e is not None]
-        if not p.fixed and any(abs(v - e) < reach for e in edges):
-            bound.append(p.name)
-    if bound:
-        text += f" {', '.join(bound)} ended at a bound."
-    for p, v in zip(space.theta, values.theta, strict=True):
-        if p.scale == "log" and not 1 / _FAR < v / p.value < _FAR:
-            text += (
-                f" {p.name} went from {p.value:g} to {v:.3g}: the data may not determine it; try other initial values."
-            )
-    return text

@@ -15,7 +15,7 @@ Pinheiro & Bates (1995), doi:10.1080/10618600.1995.10474663.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, NamedTuple, Self
 
@@ -27,6 +27,7 @@ from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.observation import First
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.methods.floor import floored
 from nlmewidgets.methods.laplace import CHUNK, Averages, evaluate_laplace, inverse_factor, score
 from nlmewidgets.methods.marginal import Approximation, Evaluation, log_det, precision_of
 
@@ -99,8 +100,11 @@ def evaluate_quadrature(
     precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     with np.errstate(all="ignore"):
         modes = find_modes(problem, typical.slots, precision, values.sigma, start, tolerance=tolerance)
-        half = 0.5 * modes.hessian
         grid = _Grid.of(problem, nodes)
+        own_half = 0.5 * modes.hessian
+        # A bounded curvature would couple the kappas of different occasions.
+        bounded = None if by_occasion(problem) else floored(own_half, precision, problem.occasions.expand(values.omega))
+        half = own_half if bounded is None else bounded.matrix
         # The kappas before the etas: then the factor of the curvature has no fill-in.
         factor = np.empty_like(half)
         factor[:, grid.order] = inverse_factor(half[:, grid.order[:, None], grid.order])
@@ -112,7 +116,10 @@ def evaluate_quadrature(
         per_subject = base - 2.0 * logs
         if own is None or not np.isfinite(per_subject).all():
             return Evaluation(per_subject, modes.eta, joint=modes.value)
-        return score(problem, values, typical, precision, modes, per_subject, own)
+        if bounded is None or not len(bounded.rows):
+            return score(problem, values, typical, precision, modes, per_subject, own)
+        scored = score(problem, values, typical, precision, modes, per_subject, bounded.pulled_back(own))
+        return replace(scored, bounded=bounded.rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,8 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.sample import ChainState, Proposal, Target, refresh, sweep
 from nlmewidgets.methods.base import Iteration, Method
-from nlmewidgets.methods.marginal import at_the_edge, log_det, precision_of
+from nlmewidgets.methods.ending import ending
+from nlmewidgets.methods.marginal import log_det, precision_of
 from nlmewidgets.methods.mstep import Plan, Statistics, maximise
 from nlmewidgets.methods.phases import PhaseControl, smoothing_length, trend_of
 from nlmewidgets.methods.quadrature import affordable_nodes, evaluate_quadrature
@@ -257,6 +258,7 @@ class SAEM(Method):
         details = {"gamma": gamma, "acceptance": state.chains.accepted}
         if problem.penalty is not None:
             details["prior"] = problem.penalty.value(values)
+        status, text = ending(space, values) if p.done else ("running", "")
         return Iteration(
             k=p.k,
             phase=phase,
@@ -265,8 +267,8 @@ class SAEM(Method):
             eta=state.first,
             space=space,
             ofv_by="laplace",
-            status="converged" if p.done else "running",
-            message=self._message(p) + at_the_edge(space, values) if p.done else "",
+            status=status,
+            message=self._message(p) + text if p.done else "",
             progress=self._share(p),
             details=details,
             arrays=state.arrays() | {"saem_generator": stored_generator(rng)},

@@ -105,3 +105,26 @@ def test_saem_with_m3_finds_the_maximum_of_the_exact_likelihood() -> None:
     # Left out (M1), the observations say more than they know: the rate is biased towards slow elimination.
     without = truth.fit(data.filter("CENS == 0"), "focei")
     assert without.theta["k"] < fit.theta["k"]
+
+
+@pytest.mark.parametrize(("method", "options"), [("laplace", {}), ("agq", {"nodes": 3})])
+def test_fits_with_m3_converge_where_curvatures_vanish(shared: Path, method: str, options: dict[str, int]) -> None:
+    """Subject 41's density has two modes on the way: log|H| would have no lower bound there."""
+    folder = shared / CASE
+    final = json.loads((folder / "expected.json").read_text())["results"]["ad3tr4_loqb_lap"]["steps"][0]["final"]
+    data = logarithms_as_concentrations(folder)
+    model = two_compartments()
+    problem = model.problem(data)
+    jacobian = 2 * np.log(problem.y[problem.data.cens == 0]).sum()
+    fit = model.fit(data, method, **options)
+    assert fit.converged
+    if method == "laplace":
+        # NONMEM stopped at -131.094, in the lesser mode of subject 10, with a gradient of 34.
+        assert fit.ofv - jacobian < final["ofv"] - 1.0
+        assert "subjects 5, 10, 53 and others is nearly flat, or has two modes" in fit.message
+    # Standard errors of the thetas are about 0.05, those of the SDs of the random effects 0.05.
+    np.testing.assert_allclose(fit.values.theta, final["theta"][:4], atol=0.1)
+    # From NONMEM's own initial values, far away (OFV 617.6), the same optimum.
+    away = Values(np.full(4, 2.0), np.full((4, 4), 0.01) + 0.14 * np.eye(4), np.array([0.2]))
+    again = model.with_values(away).fit(data, method, **options)
+    assert again.ofv == pytest.approx(fit.ofv, abs=1e-4)
