@@ -140,7 +140,8 @@ def _turned_up(hessian: Array, information: Array) -> Array:
 
     Steps along a direction that bends down lead downhill as fast as the bend allows, where scoring would crawl.
     """
-    information = np.where(np.isfinite(information).all(axis=(1, 2))[:, None, None], information, np.eye(hessian.shape[-1]))
+    finite = np.asarray(np.isfinite(information).all(axis=(1, 2)))
+    information = np.where(finite[:, None, None], information, np.eye(hessian.shape[-1]))
     lower = np.linalg.cholesky(information)
     inverse = np.linalg.inv(lower)
     values, vectors = np.linalg.eigh(inverse @ hessian @ inverse.transpose(0, 2, 1))

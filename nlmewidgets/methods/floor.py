@@ -50,6 +50,8 @@ class Floored:
         C·U.
     eigenvalues, bounded : (k, etas) float
         λ and φ(λ).
+    least : float
+        τ.
     """
 
     matrix: Array
@@ -57,12 +59,13 @@ class Floored:
     basis: Array
     eigenvalues: Array
     bounded: Array
+    least: float = LEAST
 
     def pulled_back(self, own: Averages) -> Averages:
-        """Return the averages of an objective, whose G is along the bounded curvature, with G along H itself.
+        r"""Return the averages of an objective, whose G is along the bounded curvature, with G along H itself.
 
         With K the derivative along φ in the eigenbasis, that along C'HC is Φ∘K with the divided differences Φ of φ,
-        and that along Ω at fixed H is :math:`\\tfrac12 C^{-T}U\\,[(λ_i + λ_j)Φ_{ij} - (φ_i + φ_j)]K_{ij}\\,U'C^{-1}`.
+        and that along Ω at fixed H is :math:`\tfrac12 C^{-T}U\,[(λ_i + λ_j)Φ_{ij} - (φ_i + φ_j)]K_{ij}\,U'C^{-1}`.
         """
         if not len(self.rows):
             return own
@@ -71,9 +74,11 @@ class Floored:
         d = inverse @ own.directions[self.rows]
         k = (d * own.weights[self.rows, None, :]) @ d.transpose(0, 2, 1)
         apart = x[:, :, None] - x[:, None, :]
-        same = np.abs(apart) < 1e-7 * (np.abs(x[:, :, None]) + np.abs(x[:, None, :]) + LEAST)
+        same = np.abs(apart) < 1e-7 * (np.abs(x[:, :, None]) + np.abs(x[:, None, :]) + self.least)
         middle = 0.5 * (x[:, :, None] + x[:, None, :])
-        divided = np.where(same, _slope(middle), (y[:, :, None] - y[:, None, :]) / np.where(same, 1.0, apart))
+        divided = np.where(
+            same, _slope(middle, self.least), (y[:, :, None] - y[:, None, :]) / np.where(same, 1.0, apart)
+        )
         on_omega = 0.5 * (2.0 * middle * divided - (y[:, :, None] + y[:, None, :])) * k
         size, vectors = np.linalg.eigh(divided * k)
         directions, weights, outer = own.directions.copy(), own.weights.copy(), own.outer.copy()
@@ -83,27 +88,28 @@ class Floored:
         return replace(own, directions=directions, weights=weights, outer=outer)
 
 
-def _bounded(x: Array) -> Array:
-    t = np.clip(x / LEAST, 0.0, 1.0)
-    return np.where(x < LEAST, LEAST * (2.0 - 4.0 * t**2 + 3.0 * t**3), x)
+def _bounded(x: Array, least: float) -> Array:
+    t = np.clip(x / least, 0.0, 1.0)
+    return np.where(x < least, least * (2.0 - 4.0 * t**2 + 3.0 * t**3), x)
 
 
-def _slope(x: Array) -> Array:
-    t = np.clip(x / LEAST, 0.0, 1.0)
+def _slope(x: Array, least: float) -> Array:
+    t = np.clip(x / least, 0.0, 1.0)
     return t * (9.0 * t - 8.0)
 
 
-def nearly_singular(half: Array, precision: Array) -> NDArray[np.bool_]:
-    """Return which curvatures (subjects, etas, etas) have an eigenvalue below `LEAST` of the prior's."""
+def nearly_singular(half: Array, precision: Array, least: float = LEAST) -> NDArray[np.bool_]:
+    """Return which curvatures (subjects, etas, etas) have an eigenvalue below `least` of the prior's."""
     try:
-        np.linalg.cholesky(half - LEAST * precision)  # one call where there is none, as nearly always
-        return np.isnan(half).any(axis=(1, 2))
+        np.linalg.cholesky(half - least * precision)  # one call where there is none, as nearly always
+        return np.asarray(np.isnan(half).any(axis=(1, 2)))
     except np.linalg.LinAlgError:
-        safe = np.where(np.isfinite(half).all(axis=(1, 2))[:, None, None], half, 0.0)
-        return np.asarray(np.linalg.eigvalsh(safe - LEAST * precision)[:, 0] <= 0)
+        finite = np.asarray(np.isfinite(half).all(axis=(1, 2)))
+        safe = np.where(finite[:, None, None], half, 0.0)
+        return np.asarray(np.linalg.eigvalsh(safe - least * precision)[:, 0] <= 0)
 
 
-def floored(half: Array, precision: Array, omega: Array) -> Floored:
+def floored(half: Array, precision: Array, omega: Array, least: float = LEAST) -> Floored:
     """Return curvatures with their lower bound; NaN where one is not that of a minimum.
 
     Parameters
@@ -111,9 +117,11 @@ def floored(half: Array, precision: Array, omega: Array) -> Floored:
     half : (subjects, etas, etas) float
     precision, omega : (etas, etas) float
         Ω⁻¹ and Ω.
+    least : float
+        τ; 0 for no bound.
     """
     q = half.shape[-1]
-    rows = np.flatnonzero(nearly_singular(half, precision)) if q else np.zeros(0, dtype=np.intp)
+    rows = np.flatnonzero(nearly_singular(half, precision, least)) if q and least > 0 else np.zeros(0, dtype=np.intp)
     if not len(rows):
         return Floored(half, rows, half[:0], np.zeros((0, q)), np.zeros((0, q)))
     chol = np.linalg.cholesky(omega)
@@ -122,9 +130,9 @@ def floored(half: Array, precision: Array, omega: Array) -> Floored:
     mine[bad] = np.eye(q)
     x, vectors = np.linalg.eigh(0.5 * (mine + mine.transpose(0, 2, 1)))
     bad |= x[:, 0] < -_ROUNDING
-    y = _bounded(x)
+    y = _bounded(x, least)
     inverse = np.linalg.solve(chol.T, vectors)
     out = half.copy()
     out[rows] = (inverse * y[:, None, :]) @ inverse.transpose(0, 2, 1)
     out[rows[bad]] = np.nan
-    return Floored(out, rows[~bad], (chol @ vectors)[~bad], x[~bad], y[~bad])
+    return Floored(out, rows[~bad], (chol @ vectors)[~bad], x[~bad], y[~bad], least)

@@ -33,7 +33,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.modes import Modes, find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem, Typical
-from nlmewidgets.methods.floor import floored
+from nlmewidgets.methods.floor import LEAST, floored
 from nlmewidgets.methods.marginal import (
     Approximation,
     Evaluation,
@@ -96,13 +96,14 @@ def evaluate_laplace(
     *,
     gradient: bool = False,
     tolerance: float = 1e-13,
+    least: float = LEAST,
 ) -> Evaluation:
-    """Return the Laplace objective of every subject, with scores if asked."""
+    """Return the Laplace objective of every subject, with scores if asked; `least` curvatures as in `methods.floor`."""
     typical = problem.typical(values.theta, jacobian=gradient)
     precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     with np.errstate(all="ignore"):
         modes = find_modes(problem, typical.slots, precision, values.sigma, start, tolerance=tolerance)
-        half = floored(0.5 * modes.hessian, precision, problem.occasions.expand(values.omega))
+        half = floored(0.5 * modes.hessian, precision, problem.occasions.expand(values.omega), least)
         per_subject = modes.value + log_omega + log_det(half.matrix)
         if not gradient or not np.isfinite(per_subject).all():
             return Evaluation(per_subject, modes.eta, joint=modes.value, bounded=half.rows)
@@ -203,9 +204,13 @@ class Laplace(Approximation):
     ----------
     inner_tolerance : float
         Largest half Newton decrement left in a subject's mode.
+    least_curvature : float
+        Curvatures at a mode below this share of the prior's are bounded while the objective is minimised, and the fit
+        says whose; 0 for the formula as it is, which has no minimum where a mode vanishes.
     """
 
     inner_tolerance: float = 1e-13
+    least_curvature: float = LEAST
 
     name: ClassVar[str] = "laplace"
     title: ClassVar[str] = "Laplace"
@@ -215,4 +220,10 @@ class Laplace(Approximation):
         self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
     ) -> Evaluation:
         """Return the Laplace objective of every subject, with scores if asked."""
-        return evaluate_laplace(problem, values, start, gradient=gradient, tolerance=self.inner_tolerance)
+        return evaluate_laplace(
+            problem, values, start, gradient=gradient, tolerance=self.inner_tolerance, least=self.least_curvature
+        )
+
+    def ofv(self, problem: Problem, values: Values) -> float:
+        """Return the objective at given values: the formula as it is, without a bound on curvatures."""
+        return evaluate_laplace(problem, values, tolerance=self.inner_tolerance, least=0.0).ofv

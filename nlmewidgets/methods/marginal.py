@@ -268,7 +268,9 @@ class Approximation(Method):
                 return Point(result.ofv, scores.sum(axis=0), hessian, (result.eta, shift, x, result.bounded))
             prior = problem.penalty.along(values)
             slope = scores.sum(axis=0) + prior.gradient
-            return Point(result.ofv + prior.value, slope, hessian + prior.curvature, (result.eta, shift, x, result.bounded))
+            return Point(
+                result.ofv + prior.value, slope, hessian + prior.curvature, (result.eta, shift, x, result.bounded)
+            )
 
         x, begin, k = space.pack(start), None, 0
         first: float | None = None
