@@ -16,6 +16,7 @@ from nlmewidgets.diagnostics.nca import nca, nca_summary
 from nlmewidgets.diagnostics.normality import npde_test
 from nlmewidgets.diagnostics.npc import npc
 from nlmewidgets.diagnostics.npde import fit_table, npde
+from nlmewidgets.diagnostics.random_effects import effects, eta_samples
 from nlmewidgets.diagnostics.residuals import residual_table
 from nlmewidgets.diagnostics.shrinkage import shrinkage, shrinkage_table
 from nlmewidgets.diagnostics.variance import variance_split
@@ -30,6 +31,8 @@ __all__ = [
     "ebe_covariance",
     "ebe_covariates",
     "ebe_table",
+    "effects",
+    "eta_samples",
     "individual_curves",
     "influence",
     "integrand",
@@ -52,6 +55,7 @@ __all__ = [
 ]
 
 VERBS["covariate_tests"] = covariate_tests
+VERBS["effects"] = effects
 VERBS["influence"] = influence
 VERBS["integrand"] = integrand
 VERBS["nca"] = nca

@@ -449,9 +449,17 @@ class Fit:
         """Return one row per population parameter: initial, estimate, SE, RSE %, shrinkage %, fixed."""
         return display.summary(self)
 
-    def draw(self, picture: str) -> Any:
-        """Return a static picture of the fit, one of `nlmewidgets.pictures.PICTURES`, e.g. 'residuals' or 'vpc'."""
-        return VERBS["draw"](self, picture)
+    def effects(self, **options: Any) -> pd.DataFrame:
+        """Return EBE, SE, conditional mean, SD, shrinkage by (ID, eta); see `nlmewidgets.diagnostics.effects`."""
+        return VERBS["effects"](self, **options)  # type: ignore[no-any-return]
+
+    def draw(self, picture: str, **options: Any) -> Any:
+        """Return a static picture of the fit, one of `nlmewidgets.pictures.PICTURES`, e.g. 'residuals' or 'vpc'.
+
+        Pictures of random effects take `samples`: False for EBEs, True for one draw of each subject's conditional
+        distribution, a number for several.
+        """
+        return VERBS["draw"](self, picture, **options)
 
     def report(self, path: str | Path, **options: Any) -> Path:
         """Write everything about the fit as one HTML file that opens offline and prints; see `nlmewidgets.report`."""

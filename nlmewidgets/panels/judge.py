@@ -32,6 +32,9 @@ class JudgePanel(Panel):
         self.picture = ipw.Dropdown(options=choices, description="Picture", style={"description_width": "56px"})
         self.picture.layout = ipw.Layout(width="420px")
         self.picture.observe(lambda _: self.draw(), "value")
+        self.samples = ipw.Checkbox(description="draws, not EBEs", indent=False, layout=ipw.Layout(width="130px"))
+        self.samples.tooltip = "One draw of each subject's random effects given its data, which do not shrink"
+        self.samples.observe(lambda _: self.draw(), "value")
         self.save = ipw.Button(description="Report", icon="file-text", tooltip="Everything about the fit as one file")
         self.save.layout = ipw.Layout(width="96px")
         self.save.on_click(lambda _: self.report())
@@ -42,13 +45,13 @@ class JudgePanel(Panel):
         self.text = caption()
         self.body = ipw.VBox(
             [
-                ipw.HBox([self.picture, self.save, self.link], layout=ipw.Layout(align_items="center")),
+                ipw.HBox([self.picture, self.samples, self.save, self.link], layout=ipw.Layout(align_items="center")),
                 self.image,
                 self.text,
             ]
         )
         self.root.children = (self.empty, self.body)
-        self._drawing: Latest[tuple[Fit, str], Drawing | NlmeError] = Latest(self._make, self._made)
+        self._drawing: Latest[tuple[Fit, str, bool], Drawing | NlmeError] = Latest(self._make, self._made)
         self._reporting: Latest[Fit, str | NlmeError] = Latest(self._write, self._written)
 
     def draw(self) -> None:
@@ -59,8 +62,10 @@ class JudgePanel(Panel):
         if fit is None:
             return
         self.link.value = ""
+        switched = "samples" in PICTURES[self.picture.value].options
+        self.samples.layout.display = None if switched else "none"
         self.text.value = "<span class='soft' aria-live='polite'>Drawing …</span>"
-        self._drawing.put((fit, self.picture.value))
+        self._drawing.put((fit, self.picture.value, switched and self.samples.value))
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for what is being drawn or written."""
@@ -68,10 +73,10 @@ class JudgePanel(Panel):
         self._reporting.wait(timeout)
 
     @staticmethod
-    def _make(request: tuple[Fit, str]) -> Drawing | NlmeError:
-        fit, name = request
+    def _make(request: tuple[Fit, str, bool]) -> Drawing | NlmeError:
+        fit, name, samples = request
         try:
-            return PICTURES[name](fit)
+            return PICTURES[name](fit, **({"samples": True} if samples else {}))
         except NlmeError as refusal:
             return refusal
 

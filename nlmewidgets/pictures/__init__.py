@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.fit import Fit
@@ -21,17 +23,17 @@ PICTURES: dict[str, Picture] = {
 """Every picture by its name, in the order of a report."""
 
 
-def draw(fit: Fit, name: str) -> Drawing:
-    """Return a picture of a fit.
+def draw(fit: Fit, name: str, **options: Any) -> Drawing:
+    """Return a picture of a fit, with the options it has (`Picture.options`).
 
     Raises
     ------
     NlmeError
-        If there is no such picture, or it cannot be drawn of this fit.
+        If there is no such picture or option, or it cannot be drawn of this fit.
     """
     if name not in PICTURES:
         raise NlmeError(f"There is no picture '{name}'; there are {', '.join(PICTURES)}.")
-    return PICTURES[name](fit)
+    return PICTURES[name](fit, **options)
 
 
 VERBS["draw"] = draw

@@ -112,22 +112,25 @@ class Picture:
         How to read it, and when it misleads, in a sentence each.
     refusal : callable
         Fit → why it cannot be drawn, '' if it can.
+    options : tuple of str
+        What `draw` takes besides the fit, by keyword.
     """
 
     name: str
     title: str
-    draw: Callable[[Fit], Figure]
+    draw: Callable[..., Figure]
     read: str
     misleads: str
     refusal: Callable[[Fit], str] = _always
+    options: tuple[str, ...] = ()
 
-    def __call__(self, fit: Fit) -> Drawing:
+    def __call__(self, fit: Fit, **options: Any) -> Drawing:
         """Return the picture of a fit.
 
         Raises
         ------
         NlmeError
-            If it cannot be drawn of this fit, with the reason.
+            If it cannot be drawn of this fit, or has no such option, with the reason.
         """
         try:
             from matplotlib import rc_context
@@ -137,8 +140,12 @@ class Picture:
             ) from None
         if why := self.refusal(fit):
             raise NlmeError(why)
+        for name in options:
+            if name not in self.options:
+                have = ", ".join(self.options) or "none"
+                raise NlmeError(f"The picture '{self.name}' has no option '{name}' (its options: {have}).")
         with rc_context(_STYLE):
-            return Drawing(self.name, self.title, self.draw(fit), self.read, self.misleads)
+            return Drawing(self.name, self.title, self.draw(fit, **options), self.read, self.misleads)
 
 
 def grid(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.diagnostics import covariate_tests, influence
+from nlmewidgets.diagnostics.shrinkage import HIGH_SHRINKAGE
 from nlmewidgets.fit import Fit
 from nlmewidgets.fit.display import criteria, headline, shrinkage_by_parameter
 from nlmewidgets.methods import METHODS
@@ -141,7 +142,9 @@ def _correlation(fit: Fit) -> pd.DataFrame:
 def _picture(fit: Fit, name: str) -> str:
     picture = PICTURES[name]
     try:
-        drawing = picture(fit)
+        # Beyond 30 % shrinkage EBEs mislead: draws are shown instead.
+        shrunk = "samples" in picture.options and bool((fit.shrinkage.drop("epsilon") > HIGH_SHRINKAGE).any())
+        drawing = picture(fit, **({"samples": True} if shrunk else {}))
     except NlmeError as error:
         return f"<h3>{escape(picture.title)}</h3><p class='soft'>Not drawn: {escape(str(error))}</p>"
     return (
