@@ -19,7 +19,7 @@ from scipy.integrate import solve_ivp
 
 import nlmewidgets as nw
 
-SUBJECTS, ROUNDS = 1_000, 5
+SUBJECTS, ROUNDS = 1_000, 7
 
 
 def michaelis_menten(tolerance: nw.Tolerance) -> tuple[nw.Model, list[float]]:

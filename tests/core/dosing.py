@@ -21,10 +21,11 @@ def simulate(rows: list[Mapping[str, Any]], at: Callable[[Mapping[str, Any]], Ma
     rows : list of records
         In order, with TIME EVID AMT CMT (1-based) RATE ADDL II SS.
     at : callable
-        Record → its parameters: A, b, x0, and lag, F, rate, duration by compartment.
+        Record → its parameters: `flow` (state, inflow, dt → state), `rest` (inflow → the state where nothing
+        changes), `x0`, and `lag`, `F`, `rate`, `duration` by compartment.
     """
     here = at(rows[0])
-    n = len(here["b"])
+    n = len(here["x0"])
     x, rates, now = np.array(here["x0"], dtype=float), np.zeros(n), rows[0]["TIME"]
     queue: list[tuple[float, int, str, Any]] = []
     number = 0
@@ -37,7 +38,7 @@ def simulate(rows: list[Mapping[str, Any]], at: Callable[[Mapping[str, Any]], Ma
 
     def advance(p: Mapping[str, Any], until: float) -> None:
         nonlocal x, now
-        x = flow(p["A"], p["b"] + rates, until - now, x)
+        x = p["flow"](x, rates, until - now)
         now = until
 
     def start(p: Mapping[str, Any], dose: Mapping[str, Any]) -> None:
@@ -100,10 +101,14 @@ def simulate(rows: list[Mapping[str, Any]], at: Callable[[Mapping[str, Any]], Ma
     return out
 
 
-def flow(a: np.ndarray, inflow: np.ndarray, dt: float, x: np.ndarray) -> np.ndarray:
-    """Return x after `dt` under x' = A·x + inflow."""
-    state, constant = _propagator(a.tobytes(), len(x), float(dt))
-    return state @ x + constant @ inflow
+def linear(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    """Return `flow` and `rest` of x' = A·x + b + inflow."""
+
+    def flow(x: np.ndarray, inflow: np.ndarray, dt: float) -> np.ndarray:
+        state, constant = _propagator(a.tobytes(), len(x), round(dt, 14))  # equal gaps share a propagator
+        return state @ x + constant @ (b + inflow)
+
+    return {"flow": flow, "rest": lambda inflow: np.linalg.solve(a, -b - inflow)}
 
 
 @lru_cache(maxsize=100_000)
@@ -129,34 +134,42 @@ def infusion(p: Mapping[str, Any], dose: Mapping[str, Any]) -> tuple[float | Non
 
 
 def steady(p: Mapping[str, Any], dose: Mapping[str, Any]) -> tuple[np.ndarray, list[tuple[float, float]]]:
-    """Return what hundreds of earlier doses left, and (end, rate) of the infusions still running."""
-    c, tau = dose["CMT"] - 1, dose["TIME"]
-    n = len(p["b"])
-    slowest = np.abs(np.linalg.eigvals(p["A"]).real).min()
+    """Return what infinitely many earlier doses left, and (end, rate) of the infusions still running.
+
+    The doses are repeated until they change nothing.  SS=2 takes away what is there without them.
+    """
+    c, now, tau = dose["CMT"] - 1, dose["TIME"], dose["II"]
+    base = p["rest"](np.zeros(len(p["x0"])))
+    inflow = np.zeros(len(base))
     rate, duration = infusion(p, dose)
-    own = p["b"] if dose["SS"] == 1 else np.zeros(n)
+    ends = []
     if dose["AMT"] == 0:
-        inflow = own.copy()
-        inflow[c] += dose["RATE"]
-        return np.linalg.solve(p["A"], -inflow), []
-    count = int(40.0 / slowest / dose["II"]) + 3
-    x, rates = np.linalg.solve(p["A"], -own), np.zeros(n)
-    first = tau + p["lag"][c] - count * dose["II"]
-    events = [(first + k * dose["II"], 1) for k in range(count)]
-    if rate is not None:
-        events += [(t + duration, -1) for t, _ in events]
-    now = first
-    running = 0
-    for time, sign in sorted(events):
-        if time > tau:
-            continue
-        x = flow(p["A"], own + rates, round(time - now, 14), x)  # equal gaps share a propagator
-        now = time
-        if rate is None:
-            x[c] += p["F"][c] * dose["AMT"]
+        inflow[c] = dose["RATE"]
+        x = p["rest"](inflow)
+    else:
+
+        def since(x: np.ndarray, length: float) -> np.ndarray:
+            """Return the state some time after a dose, which found x."""
+            x = x.copy()
+            if rate is None:
+                x[c] += p["F"][c] * dose["AMT"]
+                return p["flow"](x, inflow, length)
+            others, first = divmod(duration, tau)  # infusions longer than tau overlap
+            inflow[c] = (others + 1) * rate
+            x = p["flow"](x, inflow, min(first, length))
+            inflow[c] = others * rate
+            return p["flow"](x, inflow, max(length - first, 0.0))
+
+        x, before = since(base, tau), base
+        for _ in range(5000):
+            x, before = since(x, tau), x
+            if np.abs(x - before).max() <= 1e-14 * np.abs(x).max():
+                break
         else:
-            running += sign
-            rates[c] = running * rate
-    x = flow(p["A"], own + rates, tau - now, x)
-    ends = [(t, rate) for t, sign in events if sign < 0 and t > tau and t - duration <= tau and rate is not None]
-    return x, ends
+            raise AssertionError("no steady state")
+        last = now + p["lag"][c] - tau
+        x = since(x, now - last)
+        if rate is not None:
+            ends = [(last - k * tau + duration, rate) for k in range(int(duration / tau) + 2)]
+            ends = [(end, rate) for end, rate in ends if end > now]
+    return x - base if dose["SS"] == 2 else x, ends

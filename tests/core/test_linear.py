@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import nlmewidgets as nw
 from nlmewidgets.core.structure.linear import Linear
-from tests.core.dosing import simulate
+from tests.core.dosing import linear, simulate
 
 QUICK = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 ka, CL, V, Q, V2, lag, F, D, R, kin = sp.symbols("ka CL V Q V2 lag F D R kin", positive=True)
@@ -84,8 +84,7 @@ def parameters_of(values: Mapping[str, float], compartments: int, routed: bool, 
         b[1] = v["kin"] if inflow else 0.0
         first, whole = (v["lag"], v["F"]) if routed else (0.0, 1.0)
         return {
-            "A": a,
-            "b": b,
+            **linear(a, b),
             "x0": np.zeros(n),
             "lag": [first, 0.0, 0.0],
             "F": [whole, whole, 1.0],
