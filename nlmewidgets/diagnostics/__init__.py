@@ -10,12 +10,15 @@ from nlmewidgets.diagnostics.design import predicted_shrinkage
 from nlmewidgets.diagnostics.ebe import covariate_summary, ebe_covariance, ebe_covariates, ebe_table
 from nlmewidgets.diagnostics.influence import influence
 from nlmewidgets.diagnostics.integrand import Integrand, integrand
-from nlmewidgets.diagnostics.iofv import iofv
+from nlmewidgets.diagnostics.iofv import iofv, iofv_difference
+from nlmewidgets.diagnostics.likelihood_profile import LikelihoodProfile, profile
 from nlmewidgets.diagnostics.look import distribution, spaghetti
 from nlmewidgets.diagnostics.nca import nca, nca_summary
 from nlmewidgets.diagnostics.normality import npde_test
+from nlmewidgets.diagnostics.notes import flip_flop, notes
 from nlmewidgets.diagnostics.npc import npc
 from nlmewidgets.diagnostics.npde import fit_table, npde
+from nlmewidgets.diagnostics.outliers import outlying_observations, outlying_subjects
 from nlmewidgets.diagnostics.random_effects import effects, eta_samples
 from nlmewidgets.diagnostics.residuals import residual_table
 from nlmewidgets.diagnostics.shrinkage import shrinkage, shrinkage_table
@@ -24,6 +27,7 @@ from nlmewidgets.diagnostics.vpc import VPC, vpc
 
 __all__ = [
     "Integrand",
+    "LikelihoodProfile",
     "VPC",
     "covariate_summary",
     "covariate_tests",
@@ -33,17 +37,23 @@ __all__ = [
     "ebe_table",
     "effects",
     "eta_samples",
+    "flip_flop",
     "individual_curves",
     "influence",
     "integrand",
     "iofv",
+    "iofv_difference",
     "nca",
     "nca_summary",
+    "notes",
     "npc",
     "npde",
     "npde_test",
+    "outlying_observations",
+    "outlying_subjects",
     "population_band",
     "predicted_shrinkage",
+    "profile",
     "quantile_residuals",
     "residual_table",
     "shrinkage",

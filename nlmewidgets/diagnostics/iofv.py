@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from nlmewidgets.core.errors import MethodError
+from nlmewidgets.core.errors import MethodError, NlmeError
 from nlmewidgets.fit import Fit
+from nlmewidgets.fit.compare import why_not_comparable
 from nlmewidgets.methods import METHODS
 from nlmewidgets.methods.importance import evaluate_importance
 from nlmewidgets.methods.marginal import Approximation
 
-__all__ = ["iofv"]
+__all__ = ["iofv", "iofv_difference"]
 
 
 def iofv(fit: Fit, by: str | None = None) -> pd.Series:
@@ -50,3 +51,33 @@ def iofv(fit: Fit, by: str | None = None) -> pd.Series:
         raise MethodError(why)
     found = method.evaluate(fit.problem, fit.values, fit.etas.T).per_subject
     return pd.Series(found, index=pd.Index(fit.problem.data.ids, name="ID"), name="iOFV")
+
+
+def iofv_difference(one: Fit, two: Fit, by: str | None = None) -> pd.DataFrame:
+    r"""Return by how much each subject prefers one of two fits: :math:`\mathrm{iOFV}_2 - \mathrm{iOFV}_1`.
+
+    Parameters
+    ----------
+    one, two : Fit
+        Of the same observations.
+    by : str, optional
+        What computes both, see `iofv`; without, what gave the objectives if it is the same, else 'laplace'.
+
+    Returns
+    -------
+    DataFrame
+        By ID, the largest change first: one, two, difference (negative: the second fits the subject better), without
+        (the difference of −2 log L of all others: a change of sign means that this subject alone decides).
+
+    Raises
+    ------
+    NlmeError
+        If the fits cannot be compared, with the reason.
+    """
+    if (why := why_not_comparable([one, two])) is not None:
+        raise NlmeError(why)
+    name = by or (one.ofv_by if one.ofv_by == two.ofv_by else "laplace")
+    table = pd.DataFrame({"one": iofv(one, name), "two": iofv(two, name)})
+    table["difference"] = table["two"] - table["one"]
+    table["without"] = table["difference"].sum() - table["difference"]
+    return table.loc[table["difference"].abs().sort_values(ascending=False, kind="stable").index]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.parameters import ParameterSpace, Values
 
-__all__ = ["Identified", "identified", "parameter_of"]
+__all__ = ["Identified", "directions", "identified", "parameter_of"]
 
 _LEAST = 1e-8
 """Of an eigenvalue in units of the diagonal; a condition number of 10⁸ leaves no digit of a standard error."""
@@ -310,3 +310,36 @@ def _unidentified(space: ParameterSpace, directions: Array, unit: Array) -> str:
             )
             return f"The data do not fix {_listed(names)} apart: {words} leaves the fit as it is; fix one of them."
     return f"The data do not fix {_listed(names)} apart: the fit is the same where {_in_words(parts)}; fix one of them."
+
+
+def directions(space: ParameterSpace, covariance: Array, most: int = 3) -> list[tuple[float, str]]:
+    """Return (share of the uncertainty, in words) of the directions that the data say least about.
+
+    They are the axes of the correlation matrix of the estimates with more than their part, without what hardly moves.
+
+    Parameters
+    ----------
+    space : ParameterSpace
+    covariance : (free, free) float
+        Of the estimates along the unconstrained coordinates.
+    most : int
+        Directions at most.
+    """
+    kept = np.diag(covariance) > 0
+    if not kept.any() or not np.isfinite(covariance).all():
+        return []
+    sd = np.sqrt(np.diag(covariance)[kept])
+    roots, vectors = np.linalg.eigh(covariance[np.ix_(kept, kept)] / (sd[:, None] * sd))
+    out = []
+    for root, own in list(zip(roots, vectors.T, strict=True))[: -most - 1 : -1]:
+        largest = int(np.abs(own).argmax())
+        direction, unit = np.zeros(len(kept)), np.ones(len(kept))
+        direction[kept] = np.where(np.abs(own) >= _CLEAR * abs(own[largest]), own, 0.0)
+        unit[kept] = sd / sd[largest]
+        if root > _MORE:
+            out.append((float(root / len(sd)), _in_words(_parts(space, direction, unit))))
+    return out
+
+
+_CLEAR, _MORE = 0.3, 1.3
+"""The share of the largest move that is named, and the eigenvalue from which a direction stands out (1: alone)."""

@@ -114,6 +114,8 @@ class Picture:
         Fit → why it cannot be drawn, '' if it can.
     options : tuple of str
         What `draw` takes besides the fit, by keyword.
+    slow : bool
+        Whether it needs refits: a report shows it only if asked to.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Picture:
     misleads: str
     refusal: Callable[[Fit], str] = _always
     options: tuple[str, ...] = ()
+    slow: bool = False
 
     def __call__(self, fit: Fit, **options: Any) -> Drawing:
         """Return the picture of a fit.

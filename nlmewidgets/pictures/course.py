@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from nlmewidgets.core.errors import NlmeError
-from nlmewidgets.diagnostics import influence, integrand, variance_split
+from nlmewidgets.diagnostics import influence, integrand, profile, variance_split
 from nlmewidgets.fit import Fit
 from nlmewidgets.methods import METHODS
 from nlmewidgets.methods.marginal import Approximation
@@ -74,6 +76,35 @@ def subjects(fit: Fit) -> Figure:
     return figure
 
 
+def profiles(fit: Fit, parameters: str | Sequence[str] | None = None) -> Figure:
+    """Draw the profile likelihood of parameters, of the thetas without a choice, beside Wald's parabola."""
+    space = fit.start.space
+    chosen = parameters if parameters is not None else [p.name for p in space.theta if not p.fixed]
+    found = profile(fit, chosen, progress=False)
+    figure, axes = grid(len(found.intervals), 4, width=2.5, height=2.3)
+    for ax, (name, row) in zip(axes, found.intervals.iterrows(), strict=True):
+        own = found.points[found.points["parameter"] == name]
+        value, root = own["value"].to_numpy(float), np.sqrt(np.maximum(own["delta"].to_numpy(float), 0.0))
+        signed = np.where(value < row["estimate"], -root, root)
+        fine = np.linspace(value[0], value[-1], 200)
+        curve = PchipInterpolator(*_increasing(value, signed))(fine) ** 2
+        ax.axhline(found.limit, color=GREY, lw=0.9, ls="--")
+        ax.plot(fine, curve, color=BLUE, lw=1.4)
+        ax.plot(value, own["delta"], "o", color=BLUE, ms=3, mew=0)
+        for end in (row["lower"], row["upper"]):
+            if value[0] <= end <= value[-1]:
+                ax.axvline(end, color=ORANGE, lw=0.9)
+        ax.set(xlabel=str(name), ylabel="rise of −2 log L", ylim=(0.0, 1.6 * found.limit))
+        ax.tick_params(labelsize=7)
+        ax.locator_params(axis="x", nbins=4)
+    return figure
+
+
+def _increasing(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    kept = np.concatenate([[True], np.diff(x) > 0])
+    return x[kept], np.maximum.accumulate(y[kept])
+
+
 def variance(fit: Fit) -> Figure:
     """Draw the parts of the variance of an observation over time, of the first subject's design."""
     one = fit.problem.data.subset([fit.problem.data.ids[0]])
@@ -137,6 +168,10 @@ def _scores(fit: Fit) -> str:
     return "" if fit.start.space.x_names and fit.n_subjects > 2 else "There are too few subjects, or no free parameter."
 
 
+def _thetas(fit: Fit) -> str:
+    return "" if any(not p.fixed for p in fit.start.space.theta) else "No typical value is estimated."
+
+
 def _effects(fit: Fit) -> str:
     return "" if fit.problem.n_eta else "The model has no random effects."
 
@@ -156,6 +191,17 @@ PICTURES = (
         "Far up: the estimates hang on this subject; far right: the model explains it badly.",
         "The distance is that of one Newton step: for the most extreme subjects refit without them.",
         _scores,
+    ),
+    Picture(
+        "profile",
+        "Profile likelihood of the typical values",
+        profiles,
+        "Where the curve crosses the dashed line the 95 % confidence interval ends; a curve that stays below it is a "
+        "parameter the data do not bound.",
+        "Every point is a refit that may have met another minimum: a curve with a jump or below zero says so.",
+        _thetas,
+        ("parameters",),
+        slow=True,
     ),
     Picture(
         "variance",

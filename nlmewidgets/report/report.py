@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import NlmeError
-from nlmewidgets.diagnostics import covariate_tests, influence
+from nlmewidgets.diagnostics import covariate_tests, influence, notes, outlying_observations, outlying_subjects
 from nlmewidgets.diagnostics.shrinkage import HIGH_SHRINKAGE
 from nlmewidgets.fit import Fit
 from nlmewidgets.fit.display import criteria, headline, shrinkage_by_parameter
 from nlmewidgets.methods import METHODS
+from nlmewidgets.methods.identifiability import directions
 from nlmewidgets.methods.marginal import Approximation
 from nlmewidgets.pictures import PICTURES
 from nlmewidgets.report.page import facts, mathematics, page, table
@@ -42,7 +44,7 @@ def report(
     path : path
     title : str, optional
     pictures : sequence of str, optional
-        Names in `nlmewidgets.pictures.PICTURES`; without, all that apply to this fit.
+        Names in `nlmewidgets.pictures.PICTURES`; without, all that apply to this fit and need no refits.
     progress : callable, optional
         Called with the share of the work done.
 
@@ -51,7 +53,7 @@ def report(
     NlmeError
         If a picture is not known, or the file cannot be written.
     """
-    chosen = list(PICTURES) if pictures is None else list(pictures)
+    chosen = [n for n, p in PICTURES.items() if not p.slow] if pictures is None else list(pictures)
     for name in chosen:
         if name not in PICTURES:
             raise NlmeError(f"There is no picture '{name}'; there are {', '.join(PICTURES)}.")
@@ -69,6 +71,7 @@ def report(
         ("diagnostics", "Diagnostics", "".join(drawn)),
         ("covariates", "Covariates", _covariates(fit)),
         ("subjects", "Influential subjects", _subjects(fit)),
+        ("outliers", "Outliers", _outliers(fit)),
         ("provenance", "Provenance", _provenance(fit)),
     ]
     tell(1.0)
@@ -86,6 +89,7 @@ def report(
 def _lead(fit: Fit) -> str:
     mark = "" if fit.converged else " class='alert'"
     text = f"<p{mark}>{escape(fit.message)}</p>"
+    text += "".join(f"<p class='alert'>{escape(note)}</p>" for note in notes(fit))
     for i, why in fit.excluded.items():
         text += f"<p class='alert'>Subject {escape(str(i))} is left out: {escape(why)}</p>"
     return text
@@ -122,11 +126,13 @@ def _estimates(fit: Fit) -> str:
     text = facts(criteria(fit)) + table(frame)
     text += f"<p class='soft'>Shrinkage of epsilon: {100 * fit.shrinkage['epsilon']:.1f} %. Omegas and sigmas are "
     text += "standard deviations; intervals are made where the parameters are unbounded and carried back.</p>"
-    if why := fit.uncertainty.message:
-        text += f"<p class='alert'>{escape(why)}</p>"
     correlation = _correlation(fit)
     if len(correlation) > 1:
         text += "<h3>Correlation of the estimates</h3>" + table(correlation, digits=2)
+    if weak := directions(fit.start.space, _information(fit)):
+        text += "<h3>What the data say least about</h3><ul>"
+        text += "".join(f"<li>{100 * share:.0f} % of the uncertainty: {escape(words)}</li>" for share, words in weak)
+        text += "</ul>"
     return text
 
 
@@ -137,6 +143,16 @@ def _correlation(fit: Fit) -> pd.DataFrame:
     part = cov.loc[kept, kept]
     own = np.sqrt(np.diag(part))
     return part / np.outer(own, own) if kept else pd.DataFrame()
+
+
+def _information(fit: Fit) -> Array:
+    """Return the covariance that tells directions apart: the sandwich of few subjects is too noisy for it."""
+    if "posterior" in fit.arrays:
+        return fit.uncertainty.matrix
+    try:
+        return fit.uncertainty_by("R").matrix
+    except NlmeError:
+        return fit.uncertainty.matrix
 
 
 def _picture(fit: Fit, name: str) -> str:
@@ -179,6 +195,30 @@ def _subjects(fit: Fit) -> str:
         return f"<p class='soft'>{escape(str(error))}</p>"
     text = "<p>The ten whose absence would move the estimates most, by one Newton step, and the estimates without.</p>"
     return text + table(found.nlargest(10, "cook"))
+
+
+def _outliers(fit: Fit) -> str:
+    """Return what the model would hardly have made, by p values adjusted for looking at many."""
+    if fit.problem.normal_rows.any():
+        found = outlying_observations(fit)
+        text = (
+            "<p>Observations: the model would have made one as far off in fewer than one of twenty data sets.</p>"
+            + table(found.head(20), index=False)
+            if len(found)
+            else "<p>Observations: none that the model would not have made.</p>"
+        )
+    else:
+        text = ""
+    try:
+        worst = outlying_subjects(fit)
+    except NlmeError as error:
+        return text + f"<p class='soft'>Subjects: {escape(str(error))}</p>"
+    far = worst[worst["p_adjusted"] < 0.05]
+    if not len(far):
+        return text + "<p>Subjects: none whose part of the objective the model would not have made.</p>"
+    return (
+        text + "<p>Subjects: their part of the objective beside that of data simulated from the model.</p>" + table(far)
+    )
 
 
 def _provenance(fit: Fit) -> str:
