@@ -51,6 +51,7 @@ def best_omega(
         Of −2 log likelihood, where the best matrix has no closed form.
     """
     chart = space.omega_map
+    squares = 0.5 * (squares + squares.T)  # products of arrays are symmetric to rounding only
     # Copies of a block are further draws of it.
     sums, counts = chart.gathered(squares), chart.gathered(draws)
     for copy, _ in chart.copies:
@@ -93,7 +94,8 @@ def best_omega(
             return Point(np.inf, np.zeros(len(x)))
 
     *_, last = quasi_newton(function, chart.free(omega), tolerance=tolerance, max_iterations=50)
-    return chart.natural(last.x, omega)
+    best = chart.natural(last.x, omega)
+    return 0.5 * (best + best.T)
 
 
 def _floored(fresh: Array, old: Array, floor: float) -> Array:

@@ -8,7 +8,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.methods.identifiability import identified
 
-__all__ = ["ending"]
+__all__ = ["astray", "ending"]
 
 _FAR = 1e6
 """A positive parameter this many times its initial value, or as little, is said to have gone astray."""
@@ -32,7 +32,7 @@ def ending(space: ParameterSpace, values: Values, information: Array | None = No
     text : str
     """
     text = _zero_variances(space, values) + _bounds(space, values)
-    lost = _astray(space, values)
+    lost = astray(space, values)
     if not lost and information is not None:
         lost = "".join(f" {sentence}" for sentence in identified(space, values, information).unidentified)
     return "limit" if lost else "converged", text + lost
@@ -68,7 +68,8 @@ def _bounds(space: ParameterSpace, values: Values) -> str:
     return f" {', '.join(bound)} ended at a bound." if bound else ""
 
 
-def _astray(space: ParameterSpace, values: Values) -> str:
+def astray(space: ParameterSpace, values: Values) -> str:
+    """Return a sentence for each positive parameter that ran away from its initial value, or ''."""
     return "".join(
         f" {p.name} went from {p.value:g} to {v:.3g}: the data may not determine it; try other initial values."
         for p, v in zip(space.theta, values.theta, strict=True)

@@ -8,7 +8,7 @@ Values are −2 log likelihoods without n·log 2π, per subject.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from nlmewidgets.core.optimise import Point, Step, quasi_newton
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.methods.base import Iteration, Method
-from nlmewidgets.methods.ending import ending
+from nlmewidgets.methods.ending import astray, ending
 
 __all__ = [
     "Approximation",
@@ -215,6 +215,12 @@ def mode_shift(
 _RESTARTS = 3
 """How often at most a converged fit goes on because a subject has a lower mode than the one followed."""
 
+_POOLED = 0.01
+"""Share of the initial variances at which individuals hardly differ."""
+
+_ROUGH = 0.01
+"""Tolerance of a search whose result is where another begins."""
+
 SUBJECTS_PER_PARAMETER = 2.5
 """From here on Gauss–Newton on the scores beats BFGS started from them (docs/decisions/0007)."""
 
@@ -245,7 +251,30 @@ class Approximation(Method):
         return self.evaluate(problem, values).ofv
 
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
-        """Yield every accepted quasi-Newton step."""
+        """Yield every accepted quasi-Newton step.
+
+        A search that ends with a parameter gone astray is repeated from typical values of nearly equal individuals: far
+        from the data, variances grow instead of the typical values moving.  The better of both ends counts.
+        """
+        lost: Iteration | None = None
+        for iteration in self._search(problem, start):
+            if iteration.status in ("converged", "limit") and astray(problem.space, iteration.values):
+                lost = iteration
+                yield replace(lost, status="running", message="", progress=0.5)
+                break
+            yield iteration
+        if lost is None or lost.k >= self.max_iterations:
+            yield from () if lost is None else (lost,)
+            return
+        for iteration in self._search(problem, start, lost.k + 1, hold=True):
+            if iteration.status == "running":
+                yield iteration
+            else:
+                worse = lost.ofv + lost.details.get("prior", 0.0) <= iteration.ofv + iteration.details.get("prior", 0.0)
+                yield replace(lost, k=iteration.k) if worse else iteration
+
+    def _search(self, problem: Problem, start: Values, k: int = 0, *, hold: bool = False) -> Iterator[Iteration]:
+        """Yield the steps of one search, numbered from k; with `hold` thetas and sigmas go first."""
         space = problem.space
 
         def function(x: Array, extra: Any) -> Point:
@@ -272,14 +301,34 @@ class Approximation(Method):
                 result.ofv + prior.value, slope, hessian + prior.curvature, (result.eta, shift, x, result.bounded)
             )
 
-        x, begin, k = space.pack(start), None, 0
+        x, begin = space.pack(start), None
         first: float | None = None
+        if hold:
+            thetas = sum(not p.fixed for p in space.theta)
+            sigmas = sum(not p.fixed for p in space.sigma)
+            moving = np.r_[0:thetas, len(x) - sigmas : len(x)]
+            pooled = space.pack(Values(start.theta, _POOLED * start.omega, start.sigma))
+
+            def some(part: Array, extra: Any) -> Point:
+                whole = pooled.copy()
+                whole[moving] = part
+                found = function(whole, extra)
+                hessian = None if found.hessian is None else found.hessian[np.ix_(moving, moving)]
+                return found._replace(gradient=found.gradient[moving], hessian=hessian)
+
+            reached = pooled.copy()
+            for step in quasi_newton(some, x[moving], tolerance=_ROUGH, max_iterations=self.max_iterations - k):
+                reached[moving] = step.x
+                first = step.decrement if first is None else max(first, step.decrement)
+                yield self._iteration(problem, start, k, step._replace(x=reached.copy(), reason=""), first)
+                k += 1
+            x[moving] = reached[moving]
         for attempt in range(_RESTARTS + 1):
             path = quasi_newton(
                 function,
                 x,
                 tolerance=self.tolerance,
-                max_iterations=self.max_iterations - k,
+                max_iterations=max(self.max_iterations - k, 0),
                 refresh=problem.n_subjects >= SUBJECTS_PER_PARAMETER * len(space.x_names),
             )
             for step in path:
@@ -338,6 +387,8 @@ class Approximation(Method):
         if status == "converged":
             enough = problem.n_subjects >= len(slope)
             status, more = ending(space, values, step.point.hessian if enough else None)
+            if status != "converged":
+                message = "Stopped where the objective changes no more."
             message += more
         if step.reason:
             message += self._bounded(problem, step.point.extra[3])

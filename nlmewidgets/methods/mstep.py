@@ -31,6 +31,8 @@ __all__ = ["Plan", "Statistics", "maximise"]
 
 _LARGEST_MOVE = 0.7
 """Of an unconstrained coordinate in one Newton step: a factor of two for a positive parameter."""
+_LEAST_WEIGHT = 1e-30
+"""Of a draw: one with less, far out in a tail, counts for nothing, whatever its derivatives are."""
 _LEAST_SIGMA = 1e-5
 """Of its initial value: a part of a residual error that the data do not show runs to zero, and no further."""
 
@@ -218,6 +220,7 @@ class Statistics:
                     total = float(own.ravel() @ own.ravel()) / own.size
                 else:
                     of_own = per_obs if rows is None else per_obs[..., rows]
+                    own = np.where(of_own > _LEAST_WEIGHT, own, 0.0)
                     total = float((own * of_own).ravel() @ own.ravel()) / own.shape[-1]
                 squares[place] = total * values.sigma[k] ** 2
         if not len(plan.newton) and not len(plan.newton_sigma):
@@ -273,11 +276,16 @@ def _newton_terms(
         [along_f * (0.0 if r.f is None else r.f), full(r.sigma)[plan.newton_sigma] * sigma_slope]
     )
     p = len(gradient)
+    weight = 1.0 / np.broadcast_to(r.value, f.shape)
+    if weights is not None:
+        seen = weights > _LEAST_WEIGHT
+        if not seen.all():  # out there derivatives may be anything, and 0·NaN is NaN
+            gradient, along_f = np.where(seen, gradient, 0.0), np.where(seen, along_f, 0.0)
+            on_variance, weight = np.where(seen, on_variance, 0.0), np.where(seen, weight, 0.0)
     squared = gradient if weights is None else gradient * np.sqrt(weights)
     if weights is not None:
         gradient, along_f, on_variance = gradient * weights, along_f * np.sqrt(weights), on_variance * np.sqrt(weights)
         draws = 1
-    weight = 1.0 / np.broadcast_to(r.value, f.shape)
     plain = problem.plain_rows & ~problem.paired_rows
     if not plain.all():
         weight, on_variance = np.where(plain, weight, 0.0), np.where(plain, on_variance, 0.0)

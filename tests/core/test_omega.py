@@ -146,6 +146,12 @@ def test_the_covariance_step_finds_the_least_by_scipy(held):
     assert objective(space.omega_map.free(found)) == pytest.approx(wanted.fun, abs=1e-8)
     free = best_omega(TRUTH.space, space.initial.omega, squares, counts, 0.0, tolerance=1e-10)
     np.testing.assert_allclose(free, np.where(space.initial.omega != 0, squares / 25, 0.0), rtol=1e-12)
+    # Symmetric to the last bit, also where the sums are not.
+    uneven = squares * (1.0 + 1e-15 * rng.normal(size=(3, 3)))
+    assert (uneven != uneven.T).any()
+    for one in (space, TRUTH.space):
+        best = best_omega(one, one.initial.omega, uneven, counts, 0.0)
+        np.testing.assert_array_equal(best, best.T)
 
 
 @pytest.mark.parametrize(

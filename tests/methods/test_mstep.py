@@ -92,3 +92,18 @@ def test_repeated_steps_reach_the_maximum_of_the_complete_data_likelihood(name: 
     found = optimize.minimize(minus2loglik, space.pack(values), method="BFGS", options={"gtol": 1e-4})
     # BFGS by differences starts there and finds nothing better than rounding.
     assert minus2loglik(space.pack(values)) - found.fun < 1e-6
+
+
+def test_draws_without_weight_may_have_any_derivatives() -> None:
+    """A draw far out predicts NaN: with weight 0 it changes nothing, and moves are not lost to 0·NaN."""
+    case = make("growth", "combined1", ("no eta",), seed=2, subjects=9)
+    values = case.model.space.initial
+    eta, weights = draws_of(case, 4)
+    _, expected, _ = statistics_of(case, values, eta, weights)
+    wild = np.concatenate([eta, np.full((len(eta), 1, eta.shape[2]), 1e5)], axis=1)
+    none = np.concatenate([weights, np.zeros((1, weights.shape[1]))])
+    with np.errstate(all="ignore"):
+        plan, found, _ = statistics_of(case, values, wild, none)
+    assert len(plan.newton) + len(plan.newton_sigma)
+    for field in FIELDS:
+        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), rtol=1e-12, atol=1e-12)
