@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab test check browser benchmark calibration study contact-sheet gallery screenshots clean help
+.PHONY: lab test check browser benchmark calibration influence study contact-sheet gallery screenshots clean help
 
 help:
 	@echo "make lab         environment, then JupyterLab on the theophylline notebook"
@@ -12,6 +12,7 @@ help:
 	@echo "make benchmark   timings as ratios to one evaluation of the data"
 	@echo "make study       bias, coverage and optima of three methods on 3 x 200 simulated data sets"
 	@echo "make calibration do diagnostics keep their levels, and what do they see? (three minutes)"
+	@echo "make influence   one-step influence against refits, levels of covariate tests, predicted shrinkage"
 	@echo "make contact-sheet docs/library.html: every structure of the library"
 	@echo "make gallery     docs/gallery.html: every picture of a fit, with how to read it"
 	@echo "make screenshots pictures of the environment for the README"
@@ -57,6 +58,9 @@ study: $(VENV)/.test
 
 calibration: $(VENV)/.test
 	@$(BIN)/python benchmarks/diagnostics.py
+
+influence: $(VENV)/.test
+	@$(BIN)/python benchmarks/influence.py
 
 screenshots: $(VENV)/.test browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k readable

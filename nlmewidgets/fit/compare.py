@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.symbols import Covariate, Eta, Theta
+from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.fit.criteria import aic, akaike_weights, bic, bicc, lrt
 from nlmewidgets.fit.nesting import Nesting, nesting
 from nlmewidgets.fit.result import Fit
@@ -41,11 +44,21 @@ class Comparison:
         A row per pair of nested models: smaller, larger, statistic, df, reference, p, by.
     notes : tuple of str
         What to know before using them.
+    fits : mapping of name to Fit
+        As they were given.
     """
 
     table: pd.DataFrame
     tests: pd.DataFrame
     notes: tuple[str, ...] = ()
+    fits: Mapping[str, Fit] = field(default_factory=dict, repr=False)
+
+    def report(self, path: str | Path, **options: Any) -> Path:
+        """Write the comparison with estimates, equations and pictures side by side as one HTML file.
+
+        See `nlmewidgets.report.runs`.
+        """
+        return VERBS["runs"](self, path, **options)  # type: ignore[no-any-return]
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table of fits."""
@@ -125,7 +138,7 @@ def compare(
     if open_ended:
         notes.append(f"Not converged: {', '.join(open_ended)}; their −2LL may still fall.")
     notes += [f"{name}: {stick.message}" for name, stick in sticks.items() if stick.message]
-    return Comparison(table, tests, tuple(notes))
+    return Comparison(table, tests, tuple(notes), named)
 
 
 def _named(fits: Mapping[str, Fit] | Iterable[Fit], others: tuple[Fit, ...]) -> dict[str, Fit]:

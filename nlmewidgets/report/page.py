@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nlmewidgets.core.display import equations
+from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 
-__all__ = ["facts", "mathematics", "page", "section", "table"]
+__all__ = ["equation_lines", "facts", "mathematics", "page", "section", "table", "write"]
 
 _STYLE = """
 :root{color-scheme:light}
@@ -42,6 +44,8 @@ pre{background:#f6f6f6;border:1px solid #e3e3e3;border-radius:4px;padding:10px;f
   overflow-x:auto;white-space:pre-wrap}
 figure{margin:10px 0 18px}
 figure svg{max-width:100%;height:auto}
+.beside{display:grid;grid-template-columns:repeat(auto-fit,minmax(400px,1fr));gap:8px 16px}
+.beside>div{min-width:0}
 figcaption{font-size:13px;max-width:80ch}
 nav{font-size:13px;margin:12px 0}
 nav a{margin-right:14px;color:#0072b2;text-decoration:none}
@@ -67,6 +71,24 @@ def page(title: str, sections: Sequence[tuple[str, str, str]], lead: str = "") -
         f"<style>{_STYLE}</style></head>"
         f"<body><h1>{escape(title)}</h1>{lead}<nav aria-label='Sections'>{links}</nav>{body}</body></html>\n"
     )
+
+
+def write(path: str | Path, text: str) -> Path:
+    """Write a page and return its path.
+
+    Raises
+    ------
+    NlmeError
+        If the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NlmeError(
+            f"'{target}' cannot be written ({error.strerror}); give a file in an existing folder."
+        ) from None
+    return target
 
 
 def section(anchor: str, heading: str, body: str) -> str:
@@ -106,14 +128,21 @@ def facts(rows: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> str:
     return f"<table class='facts'><tbody>{body}</tbody></table>"
 
 
-def mathematics(model: Model) -> str:
-    """Return the model's equations as MathML, which browsers draw by themselves."""
+def equation_lines(model: Model) -> list[str]:
+    """Return the model's equations, in LaTeX, one by one."""
+    body = equations(model).removeprefix("\\begin{aligned}\n").removesuffix("\n\\end{aligned}")
+    return re.split(r"\s*\\\\\n", body)
+
+
+def mathematics(model: Model, only: Sequence[str] | None = None) -> str:
+    """Return the model's equations, or some of them, as MathML, which browsers draw by themselves."""
     from latex2mathml.converter import convert
 
-    body = equations(model).removeprefix("\\begin{aligned}\n").removesuffix("\n\\end{aligned}")
     rows = []
-    for line in re.split(r"\s*\\\\\n", body):
+    for line in equation_lines(model) if only is None else only:
         left, _, right = line.replace(r"\mathrm{", r"\text{").replace(r"\log ", r"\log\, ").partition("&")
         cells = (convert(part.strip()).replace("<math ", '<math displaystyle="true" ', 1) for part in (left, right))
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    if not rows:
+        return ""
     return f"<div class='scroll'><table class='math'><tbody>{''.join(rows)}</tbody></table></div>"

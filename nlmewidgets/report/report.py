@@ -21,7 +21,7 @@ from nlmewidgets.methods import METHODS
 from nlmewidgets.methods.identifiability import directions
 from nlmewidgets.methods.marginal import Approximation
 from nlmewidgets.pictures import PICTURES
-from nlmewidgets.report.page import facts, mathematics, page, table
+from nlmewidgets.report.page import facts, mathematics, page, table, write
 
 __all__ = ["report"]
 
@@ -76,14 +76,7 @@ def report(
     ]
     tell(1.0)
     text = page(title or headline(fit), sections, _lead(fit))
-    target = Path(path)
-    try:
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise NlmeError(
-            f"'{target}' cannot be written ({error.strerror}); give a file in an existing folder."
-        ) from None
-    return target
+    return write(path, text)
 
 
 def _lead(fit: Fit) -> str:
