@@ -48,8 +48,11 @@ from nlmewidgets.methods import Iteration
 from nlmewidgets.studies import Multistart, multistart
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nlmewidgets.panels.explore import Explorer
     from nlmewidgets.panels.look import DataLook
+    from nlmewidgets.panels.startpage import StartPage
 
 __version__ = "0.1.0"
 
@@ -118,6 +121,7 @@ __all__ = [
     "maturation",
     "methods",
     "multistart",
+    "open",
     "ndtr",
     "ndtri",
     "pictures",
@@ -134,18 +138,61 @@ __all__ = [
 ]
 
 
-def explore(model: Model, data: Data, **options: Any) -> Explorer:
+def explore(
+    model: Model | None = None, data: Data | None = None, *, workspace: str | Path | bool | None = None, **options: Any
+) -> Explorer | StartPage:
     """Return the environment: sliders over the data, fits to watch, and panels to judge them.
 
     Needs the extra ``lab`` (ipywidgets, bqplot); importing them waits until here.
+
+    Parameters
+    ----------
+    model, data : optional
+        Without them, the start page: upload a file, choose a structure by search and picture, start.
+    workspace : path or True, optional
+        A JSON file, or the one beside the notebook, that everything is kept in and restored from after a restart of
+        the kernel: sliders, method, selection, fits, the last iterate of a running one.  With the name of one alone,
+        ``nw.explore(workspace="study.json")``, its own model and data are opened.
+    **options
+        As for `nlmewidgets.panels.explore.Explorer`.
     """
     try:
         from nlmewidgets.panels.explore import Explorer
+        from nlmewidgets.panels.startpage import StartPage
+        from nlmewidgets.panels.workspace import default_path, model_and_data
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"explore() needs '{error.name}': install the extra with pip install nlmewidgets[lab]."
-        ) from None
-    return Explorer(model, data, **options)
+        raise _lab_missing("explore()", error) from None
+    if model is None and workspace:
+        path = default_path() if workspace is True else workspace
+        model, kept = model_and_data(path)
+        return Explorer(model, kept if data is None else data, workspace=workspace, **options)
+    if model is None or data is None:
+        return StartPage(data=data, model=model, workspace=workspace, **options)
+    return Explorer(model, data, workspace=workspace, **options)
+
+
+def open(link: str, data: Data | None = None, **options: Any) -> Explorer:
+    """Return the environment in the state of a link made by ``explorer.link()``.
+
+    The link is parsed, never evaluated; its size is limited.  It holds no data: where these are neither shipped nor
+    at the path they had, give them.
+
+    Parameters
+    ----------
+    link : str
+    data : Data, optional
+
+    Raises
+    ------
+    NlmeError
+        If the link is damaged, or its data are not here.
+    """
+    try:
+        from nlmewidgets.panels.explore import Explorer
+        from nlmewidgets.panels.session import from_link
+    except ModuleNotFoundError as error:
+        raise _lab_missing("open()", error) from None
+    return from_link(link, data, Explorer, **options)  # type: ignore[no-any-return]
 
 
 def look(data: Data, **options: Any) -> DataLook:
@@ -156,7 +203,9 @@ def look(data: Data, **options: Any) -> DataLook:
     try:
         from nlmewidgets.panels.look import DataLook
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"look() needs '{error.name}': install the extra with pip install nlmewidgets[lab]."
-        ) from None
+        raise _lab_missing("look()", error) from None
     return DataLook(data, **options)
+
+
+def _lab_missing(who: str, error: ModuleNotFoundError) -> ImportError:
+    return ImportError(f"{who} needs '{error.name}': install the extra with pip install nlmewidgets[lab].")

@@ -61,7 +61,7 @@ class Data:
     # ------------------------------------------------------------- construction
 
     @classmethod
-    def read_csv(cls, path: str | Path, *, sep: str = ",", **columns: Any) -> Data:
+    def read_csv(cls, path: str | Path, *, sep: str = ",", content: bytes | None = None, **columns: Any) -> Data:
         r"""Read a comma-separated file in NONMEM's layout.
 
         Parameters
@@ -70,6 +70,8 @@ class Data:
             The file; ``.``, ``NA`` and empty fields are missing values.
         sep : str
             The field separator, one character, or ``r"\s+"`` for white space.
+        content : bytes, optional
+            What the file holds, where it was uploaded and `path` is only its name.
         **columns
             As for `from_frame`.
 
@@ -79,7 +81,7 @@ class Data:
             Naming the file's row (the header is row 1), the column, the value and the remedy.
         """
         file = Path(path)
-        frame, rows, notes = read_table(file, sep)
+        frame, rows, notes = read_table(file, sep, content)
         options = {**({} if sep == "," else {"sep": sep}), **columns}
         if isinstance(options.get("covariates"), Iterable) and not isinstance(options["covariates"], str):
             options["covariates"] = list(options["covariates"])

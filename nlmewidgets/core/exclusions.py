@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from nlmewidgets.core.errors import DataError
 if TYPE_CHECKING:
     from nlmewidgets.core.data import Data
 
-__all__ = ["Exclusion", "exclude", "exclusion_code", "filtered", "history", "sentences", "without"]
+__all__ = ["Exclusion", "exclude", "exclusion_code", "filtered", "history", "replay", "sentences", "steps", "without"]
 
 OBSERVATION_ITEMS = frozenset({"DV", "CENS", "LIMIT", "DVID"})
 DOSE_ITEMS = frozenset({"AMT", "RATE", "ADDL", "II", "SS"})
@@ -222,21 +222,51 @@ def sentences(data: Data) -> list[str]:
     return out
 
 
+def steps(data: Data) -> list[dict[str, Any]]:
+    """Return the steps as JSON-ready values for `replay`: a filter, IDs or record numbers each, and the reason."""
+    out: list[dict[str, Any]] = []
+    gone = np.zeros(len(data.complete), dtype=bool)
+    for step in data.exclusions:
+        new = step.removed & ~gone
+        if step.condition:
+            how: dict[str, Any] = {"filter": step.condition}
+        elif step.ids:
+            how = {"ids": list(step.ids)}
+        else:
+            how = {"records": (np.cumsum(~gone) - 1)[new].tolist()}
+        gone |= new
+        if new.any() or not (step.ids or not step.condition):
+            out.append(how | ({"reason": step.reason} if step.reason else {}))
+    return out
+
+
+def replay(data: Data, entries: Iterable[Mapping[str, Any]]) -> Data:
+    """Return the data with the steps of `steps` made again.
+
+    Raises
+    ------
+    DataError
+        If a step does not fit these data.
+    """
+    for entry in entries:
+        reason = str(entry.get("reason", ""))
+        if "filter" in entry:
+            data = filtered(data, str(entry["filter"]), reason)
+        else:
+            data = exclude(data, entry.get("ids"), entry.get("records"), reason)
+    return data
+
+
 def exclusion_code(data: Data, variable: str) -> list[str]:
     """Return source lines that leave the same records out again."""
     lines = []
-    gone = np.zeros(len(data.complete), dtype=bool)
-    for step in data.exclusions:
-        reason = f", reason={step.reason!r}" if step.reason else ""
-        new = step.removed & ~gone
-        if step.condition:
-            call = f"filter({step.condition!r}{reason})"
-        elif step.ids:
-            call = f"exclude(ids={list(step.ids)!r}{reason})"
+    for step in steps(data):
+        reason = f", reason={step['reason']!r}" if "reason" in step else ""
+        if "filter" in step:
+            call = f"filter({step['filter']!r}{reason})"
+        elif "ids" in step:
+            call = f"exclude(ids={step['ids']!r}{reason})"
         else:
-            place = np.cumsum(~gone) - 1
-            call = f"exclude(records={place[new].tolist()!r}{reason})"
-        gone |= new
-        if new.any() or not (step.ids or not step.condition):
-            lines.append(f"{variable} = {variable}.{call}")
+            call = f"exclude(records={step['records']!r}{reason})"
+        lines.append(f"{variable} = {variable}.{call}")
     return lines

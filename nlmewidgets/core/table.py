@@ -32,7 +32,9 @@ _CONTROLS = (np.arange(256) < 32) & ~np.isin(np.arange(256), list(b"\t\n\r"))
 _OTHER_SEPARATORS = {";": ";", "\t": "\\t", "|": "|", ",": ","}
 
 
-def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, Sequence[int] | NDArray[np.intp], list[str]]:
+def read_table(
+    file: Path, sep: str, content: bytes | None = None
+) -> tuple[pd.DataFrame, Sequence[int] | NDArray[np.intp], list[str]]:
     r"""Read a file with a header line.
 
     Parameters
@@ -40,6 +42,8 @@ def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, Sequence[int] | NDAr
     file : Path
     sep : str
         One character, or ``r"\s+"`` for any white space.
+    content : bytes, optional
+        What the file holds, where it was received and is not on this machine.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def read_table(file: Path, sep: str) -> tuple[pd.DataFrame, Sequence[int] | NDAr
     DataError
         Naming the row, and what is wrong there.
     """
-    raw = _bytes(file)
+    raw = _bytes(file) if content is None else content
     regular = _read_regular(raw, sep, file.name)
     if regular is not None:
         return (*regular, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,6 +225,26 @@ class Fit:
             ofv_by=self.ofv_by,
             arrays=self.arrays,
         )
+
+    @property
+    def trace(self) -> tuple[Iteration, ...]:
+        """The history as iterations, also of a fit that was loaded; all hold the last etas, others are not kept."""
+        space, by = self.start.space, self.ofv_by
+        own = [c for c in self.iterations if c.startswith(_OWN) and c[1:] not in ("k", "phase", "ofv")]
+        made = [
+            Iteration(
+                k=int(row[_OWN + "k"]),
+                phase=str(row[_OWN + "phase"]),
+                values=space.from_dict({name: row[name] for name in space.names}),
+                ofv=float(row[_OWN + "ofv"]),
+                eta=self.etas.T,
+                space=space,
+                ofv_by=by,
+                details={c[1:]: row[c] for c in own if row[c] is not None},
+            )
+            for row in self.iterations.to_dict("records")
+        ]
+        return (*made[:-1], replace(made[-1], status=self.status, message=self.message, progress=1.0))
 
     def resume(self, **options: Any) -> Fit:
         """Return the fit gone on from where it ended, also one that was saved and loaded.
@@ -464,6 +484,24 @@ class Fit:
     def report(self, path: str | Path, **options: Any) -> Path:
         """Write everything about the fit as one HTML file that opens offline and prints; see `nlmewidgets.report`."""
         return VERBS["report"](self, path, **options)  # type: ignore[no-any-return]
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """Return the estimates with their precision as CSV, and write them to `path` if given."""
+        from nlmewidgets.fit.tables import estimates_csv, written
+
+        return written(estimates_csv(self), path)
+
+    def to_latex(self, path: str | Path | None = None) -> str:
+        """Return the estimates with their precision as a LaTeX table (booktabs), and write it to `path` if given."""
+        from nlmewidgets.fit.tables import estimates_latex, written
+
+        return written(estimates_latex(self), path)
+
+    def save_tables(self, folder: str | Path) -> list[Path]:
+        """Write all tables of the fit into a folder, see `nlmewidgets.fit.tables`."""
+        from nlmewidgets.fit.tables import save_tables
+
+        return save_tables(self, folder)
 
     # ------------------------------------------------------------------- display
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -161,6 +161,25 @@ class Run:
     def _noted(self, iteration: Iteration) -> Iteration:
         note = " ".join(f"Subject {i} is left out: {why}" for i, why in self.excluded.items())
         return replace(iteration, message=f"{iteration.message} {note}".strip())
+
+    def snapshot(self, history: Sequence[Iteration], elapsed: float = 0.0) -> Fit:
+        """Return the iterations so far as a Fit without computing anything: what is left if it ends here and now."""
+        last = history[-1]
+        if last.status == "running":
+            words = f"Interrupted at iteration {last.k}: this is its last iterate, from which resume() goes on."
+            last = replace(last, status="stopped", message=words)
+        return Fit.of(
+            self.model,
+            self.data,
+            self.problem,
+            self.method,
+            last,
+            list(history),
+            self.seed,
+            elapsed,
+            self.excluded,
+            self.previous,
+        )
 
     def result(self, history: list[Iteration], *, stopped: str = "", elapsed: float = 0.0) -> Fit:
         """Return the Fit of the iterations so far; `stopped` says why, if before the method's own end."""

@@ -34,13 +34,23 @@ from nlmewidgets.fit.result import Fit
 from nlmewidgets.library.likelihood import LIKELIHOODS
 from nlmewidgets.library.residual import RESIDUALS, Residual
 
-__all__ = ["data_from_dict", "data_to_dict", "load_fit", "model_from_dict", "model_to_dict", "save"]
+__all__ = [
+    "data_from_dict",
+    "data_to_dict",
+    "fit_from_dict",
+    "fit_to_dict",
+    "load_fit",
+    "model_from_dict",
+    "model_to_dict",
+    "save",
+    "to_json",
+]
 
 FORMAT = 3
 
 
-def save(fit: Fit, path: str | Path) -> Path:
-    """Write a fit as JSON and return the path."""
+def fit_to_dict(fit: Fit) -> dict[str, Any]:
+    """Return a fit as JSON-ready values; numbers that are not finite are null."""
     document = {
         "format": FORMAT,
         "written_by": _versions(),
@@ -63,8 +73,19 @@ def save(fit: Fit, path: str | Path) -> Path:
         "data": data_to_dict(fit.data),
         "history": {c: fit.iterations[c].tolist() for c in fit.iterations},
     }
+    strict: dict[str, Any] = _strict(document)
+    return strict
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """Return a document as JSON by its letter: what is no number is null."""
+    return json.dumps(_strict(document), indent=1, allow_nan=False, ensure_ascii=False)
+
+
+def save(fit: Fit, path: str | Path) -> Path:
+    """Write a fit as JSON and return the path."""
     target = Path(path)
-    text = json.dumps(_strict(document), indent=1, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(fit_to_dict(fit), indent=1, allow_nan=False, ensure_ascii=False)
     try:
         target.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
@@ -108,19 +129,32 @@ def load_fit(path: str | Path) -> Fit:
         raise NlmeError(f"'{file.name}' is JSON but not a saved fit; give a file written by Fit.save().")
     if document["format"] > FORMAT:
         raise NlmeError(f"'{file.name}' was saved by a later version of nlmewidgets; update to read it.")
+    return fit_from_dict(document, file.name)
+
+
+def fit_from_dict(document: Mapping[str, Any], file: str, data: Data | None = None) -> Fit:
+    """Return the fit of `fit_to_dict`; `file` is what a refusal names.
+
+    Its data may be given, where one file holds them once for several fits.
+
+    Raises
+    ------
+    NlmeError
+        If the document is not one of a fit.
+    """
     try:
-        return _fit_from_dict(document, file.name)
+        return _fit_from_dict(document, file, data)
     except NlmeError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise NlmeError(f"'{file.name}' is a damaged fit ({type(error).__name__}: {error}); save it again.") from None
+        raise NlmeError(f"'{file}' is a damaged fit ({type(error).__name__}: {error}); save it again.") from None
 
 
-def _fit_from_dict(document: Mapping[str, Any], file: str) -> Fit:
+def _fit_from_dict(document: Mapping[str, Any], file: str, data: Data | None) -> Fit:
     history = document["history"]
     return Fit(
         start=model_from_dict(document["model"]),
-        data=data_from_dict(document["data"], file),
+        data=data_from_dict(document["data"], file) if data is None else data,
         method=document["method"],
         options=document["options"],
         values=Values(_floats(document["theta"]), _matrix(document["omega"]), _floats(document["sigma"])),

@@ -39,7 +39,7 @@ class Job:
         publish: Callable[[Sequence[Any]], None],
         done: Callable[[Fit | None, str], None],
     ) -> None:
-        self._run = run
+        self.run = run
         self._publish = publish
         self._done = done
         self._stop = threading.Event()
@@ -87,7 +87,7 @@ class Job:
         began = due = time.monotonic()
         error = ""
         try:
-            for iteration in self._run.steps():
+            for iteration in self.run.steps():
                 history.append(iteration)
                 waiting.append(iteration)
                 if time.monotonic() >= due:
@@ -101,7 +101,7 @@ class Job:
                 yield
             if waiting:
                 self._publish(waiting)
-            fit = self._run.result(history, stopped="Stopped by the user", elapsed=time.monotonic() - began)
+            fit = self.run.result(history, stopped="Stopped by the user", elapsed=time.monotonic() - began)
         except NlmeError as refusal:
             fit, error = None, str(refusal)
         except Exception as failure:  # shown in the panel: a thread's traceback would be seen by nobody

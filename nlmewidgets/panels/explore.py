@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
@@ -28,9 +29,11 @@ from nlmewidgets.panels.judge import JudgePanel
 from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.population import PopulationPanel
 from nlmewidgets.panels.runs import RunsPanel
+from nlmewidgets.panels.session import to_link
 from nlmewidgets.panels.shrinkage import ShrinkagePanel
 from nlmewidgets.panels.state import Point, State
 from nlmewidgets.panels.theme import style
+from nlmewidgets.panels.workspace import Workspace, default_path
 from nlmewidgets.studies import Guess
 
 __all__ = ["PANELS", "Explorer"]
@@ -69,6 +72,9 @@ class Explorer(State, ipw.VBox):
         For methods that simulate.
     selected_ids : sequence
         Subjects lit up at the start.
+    workspace : path or bool, optional
+        A JSON file that follows the explorer and brings everything back after the kernel was restarted: sliders,
+        method, options, selection, all fits, the last iterate of one that ran.  True: beside the notebook.
     **options
         Options of the method, e.g. ``explore=100``.
 
@@ -89,6 +95,7 @@ class Explorer(State, ipw.VBox):
         method: str = "focei",
         seed: int | None = 1,
         selected_ids: Sequence[Any] = (),
+        workspace: str | Path | bool | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -96,6 +103,7 @@ class Explorer(State, ipw.VBox):
         self._options: dict[str, dict[str, Any]] = {method: dict(options)}
         self._job: Job | None = None
         self.control: Any = None
+        self.workspace: Workspace | None = None
         self._guessing: Latest[Model, Guess | NlmeError] = Latest(self._find, self._found)
         self._ended_guess = threading.Event()
         if method not in choices():
@@ -106,6 +114,8 @@ class Explorer(State, ipw.VBox):
         self.pin()
         self._make()
         self._replace_earlier()
+        if workspace:
+            self.workspace = Workspace(self, default_path() if workspace is True else str(workspace))
 
     # ------------------------------------------------------------------ the widget
 
@@ -324,12 +334,17 @@ class Explorer(State, ipw.VBox):
             last = new[-1]
             self.trace = (*self.trace, *new)
             self.progress = last.progress
-            left = time_left(time.monotonic() - self._began, last.progress)
+            elapsed = time.monotonic() - self._began
+            left = time_left(elapsed, last.progress)
+            if self.workspace is not None and self._job is not None:
+                self.workspace.iterate(self._job.run, self.trace, elapsed)
             if not (self._job and self._job.stopping):
                 self.message = f"Iteration {last.k}, {last.phase}: OFV {last.ofv:.3f}, {left}."
 
     def _ended(self, fit: Fit | None, error: str) -> None:
         with self.lock:
+            if self.workspace is not None:
+                self.workspace.ended()
             if fit is None:
                 self.status, self.message = "failed", error
             else:
@@ -367,6 +382,25 @@ class Explorer(State, ipw.VBox):
             ]
         )
 
+    def link(self) -> str:
+        """Return this exploration as a short string, which `nlmewidgets.open` makes an explorer of again.
+
+        It holds the model, the sliders, method and options, and where the data are, not the data themselves.
+        """
+        return to_link(self)
+
+    def save_tables(self, folder: str | Path = "tables") -> list[Path]:
+        """Write the tables of the last fit, and of all runs, into a folder; return the files.
+
+        Raises
+        ------
+        NlmeError
+            If there is no fit yet, or the folder cannot be written to.
+        """
+        if self.result is None:
+            raise NlmeError("There is no fit yet to make tables of; press Start, or call start().wait().")
+        return self.result.save_tables(folder)  # type: ignore[no-any-return]
+
     def _write_code(self) -> None:
         if self.tabs.selected_index == len(self.panels):
             try:
@@ -379,6 +413,8 @@ class Explorer(State, ipw.VBox):
         self._ended_guess.set()
         if self._job is not None:
             self._job.stop()
+        if self.workspace is not None:
+            self.workspace.close()
         super().close()
 
     def _replace_earlier(self) -> None:
@@ -391,6 +427,8 @@ class Explorer(State, ipw.VBox):
         if found is not None:
             found.stop()
             found._ended_guess.set()
+            if found.workspace is not None:
+                found.workspace.close()
         _open[cell] = weakref.ref(self)
 
 

@@ -1,0 +1,147 @@
+"""The state of an explorer as JSON-ready values, and back: what a link and a workspace have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nlmewidgets.core.data import Data
+from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.core.model import Model
+from nlmewidgets.fit.choices import choices
+from nlmewidgets.fit.link import data_from_source, decode, encode, source_of
+from nlmewidgets.fit.store import model_from_dict, model_to_dict
+
+__all__ = ["checked", "from_link", "restore", "state_of", "to_link"]
+
+
+def state_of(explorer: Any) -> dict[str, Any]:
+    """Return what the user has set: sliders, fixed flags, method and options, selection, pin, tab."""
+    return {
+        "params": dict(explorer.params),
+        "fixed": list(explorer.fixed),
+        "method": explorer.method,
+        "options": {name: dict(options) for name, options in explorer._options.items() if options},
+        "seed": explorer.seed,
+        "selected_ids": list(explorer.selected_ids),
+        "dvid": explorer.dvid,
+        "pinned": explorer.pinned,
+        "tab": explorer.tabs.selected_index,
+    }
+
+
+def checked(state: Any, model: Model) -> dict[str, Any]:
+    """Return a state that came from outside, each part of which is of its kind and known here.
+
+    Raises
+    ------
+    NlmeError
+        Naming the part that is not.
+    """
+    if not isinstance(state, Mapping):
+        raise NlmeError("The state is damaged: it is no table of settings.")
+    methods = choices()
+
+    def part(name: str, default: Any, good: Callable[[Any], bool]) -> Any:
+        value = state.get(name, default)
+        if not good(value):
+            raise NlmeError(f"The state is damaged at '{name}'; make it again.")
+        return value
+
+    def known_options(value: Any) -> bool:
+        if not isinstance(value, Mapping):
+            return False
+        for method, options in value.items():
+            if method not in methods or not isinstance(options, Mapping):
+                return False
+            if not set(options) <= {o.name for o in methods[method].options}:
+                return False
+            if not all(isinstance(v, bool | int | float | str) for v in options.values()):
+                return False
+        return True
+
+    table = model.table()
+
+    def within(name: str, value: Any) -> bool:
+        return _number(value) and bool(table.loc[name, "lower"] <= value <= table.loc[name, "upper"])
+
+    params = part(
+        "params",
+        {},
+        lambda v: isinstance(v, Mapping) and all(n in model.names and within(n, x) for n, x in v.items()),
+    )
+    model.space.from_dict(params)  # refuses with a sentence what is no covariance matrix
+    return {
+        "params": dict(params),
+        "fixed": tuple(part("fixed", [], lambda v: isinstance(v, list) and all(n in model.names for n in v))),
+        "method": part("method", "focei", lambda v: isinstance(v, str) and v in methods),
+        "options": {k: dict(v) for k, v in part("options", {}, known_options).items()},
+        "seed": part("seed", 1, lambda v: v is None or (isinstance(v, int) and v >= 0)),
+        "selected_ids": part("selected_ids", [], lambda v: isinstance(v, list)),
+        "dvid": state.get("dvid"),
+        "pinned": part("pinned", None, lambda v: v is None or _number(v)),
+        "tab": part("tab", 0, lambda v: v is None or isinstance(v, int)),
+    }
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def restore(explorer: Any, state: Mapping[str, Any], *, sliders: bool = True) -> None:
+    """Set an explorer to a state of `checked`; without `sliders` the values and flags stay the declaration's."""
+    explorer.seed = state["seed"]
+    explorer._options |= {k: dict(v) for k, v in state["options"].items()}
+    explorer.method = state["method"]
+    explorer.fitting.choose()
+    explorer.selected_ids = tuple(i for i in state["selected_ids"] if i in explorer.data.ids)
+    if state["dvid"] in explorer.dvids:
+        explorer.dvid = state["dvid"]
+    if sliders:
+        explorer.params = state["params"]
+        explorer.fixed = state["fixed"]
+    if state["pinned"] is not None and sliders:
+        explorer.pinned = state["pinned"]
+    if state["tab"] is not None and 0 <= state["tab"] < len(explorer.tabs.children):
+        explorer.tabs.selected_index = state["tab"]
+
+
+# ---------------------------------------------------------------------------- link
+
+
+def to_link(explorer: Any) -> str:
+    """Return the explorer's state as a short string, see `Explorer.link`."""
+    document = {"model": model_to_dict(explorer.model), "state": state_of(explorer), "data": source_of(explorer.data)}
+    return encode(document)
+
+
+def from_link(link: str, data: Data | None, make: Callable[..., Any], **options: Any) -> Any:
+    """Return the explorer of a link.
+
+    Raises
+    ------
+    NlmeError
+        If the link is damaged, or its data are not here.
+    """
+    document = decode(link)
+    try:
+        model = model_from_dict(document["model"])
+    except NlmeError:
+        raise
+    except Exception as error:  # whatever a made-up document trips over
+        raise NlmeError(f"The model in the link is damaged ({type(error).__name__}); make the link again.") from None
+    state = checked(document.get("state"), model)
+    note = ""
+    if data is None:
+        try:
+            data, note = data_from_source(document.get("data"))
+        except NlmeError:
+            raise
+        except Exception as error:
+            raise NlmeError(f"The data of the link are damaged ({type(error).__name__}); give them.") from None
+    explorer = make(model, data, method=state["method"], seed=state["seed"], **options)
+    restore(explorer, state)
+    if note:
+        explorer.message = note
+    return explorer
