@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+
+from nlmewidgets import __version__
 
 __all__ = ["app_command", "main"]
 
@@ -21,7 +22,7 @@ DATA_VARIABLE = "NLMEWIDGETS_DATA"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="nlmewidgets", description="Nonlinear mixed-effects models, explored.")
-    parser.add_argument("--version", action="version", version=f"nlmewidgets {version('nlmewidgets')}")
+    parser.add_argument("--version", action="version", version=f"nlmewidgets {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     app = commands.add_parser("app", help="open the environment as a page in the browser")
     app.add_argument("data", nargs="?", type=Path, help="a CSV file in NONMEM's layout; without it, upload one there")

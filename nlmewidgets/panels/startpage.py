@@ -294,7 +294,9 @@ class StartPage(ipw.VBox):
         size = float(abs(self.data.dv[self.data.dv == self.data.dv]).mean()) if self.data is not None else 1.0
         sizes = {"Additive": (0.2 * size,), "Proportional": (0.2,), "Combined": (0.05 * size, 0.15)}
         kind: Any = library.RESIDUALS[self.error.value]
-        return entry.function(residual=kind(*sizes[self.error.value]))
+        residual = kind(*sizes[self.error.value])
+        outputs = list(entry.model.outputs)
+        return entry.function(residual=residual if len(outputs) == 1 else dict.fromkeys(outputs, residual))
 
     # ----------------------------------------------------------------------- start
 

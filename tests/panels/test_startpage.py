@@ -133,15 +133,21 @@ def test_an_example_opens_and_leads_back(page) -> None:
     assert not page.go.disabled
 
 
-def test_a_structure_that_does_not_suit_the_data_is_refused_on_the_page(page) -> None:
-    page.example.value = "theophylline"
-    page.structure = next(
-        n for n in nw.library.search("turnover pk").index if len(nw.library.describe(n).model.outputs) > 1
-    )
-    page.error.value = "Additive"
+def test_each_output_gets_the_residual_error_chosen(page) -> None:
+    page.structure = "metabolite_iv"
+    page.error.value = "Proportional"
+    model = page.model()
+    assert list(model.outputs) == ["cp", "cm"]
+    assert model.residuals == {"cp": nw.Proportional(0.2), "cm": nw.Proportional(0.2)}
+
+
+def test_data_that_do_not_suit_the_structure_are_refused_on_the_page(page) -> None:
+    page.read("x.csv", b"ID,TIME,DV,DVID\n1,0,2,liver\n1,1,2,kidney\n1,2,3,bone\n")
+    page.structure = "oral_1cpt"
     page.start()
-    if page.explorer is None:
-        assert "role='alert'" in page.start_text.value
+    assert page.explorer is None
+    assert "role='alert'" in page.start_text.value
+    assert not page.go.disabled
 
 
 def test_explore_with_data_alone_asks_for_the_structure(data) -> None:
