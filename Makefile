@@ -10,6 +10,7 @@ help:
 	@echo "make test        environment, a browser if one can be had, then all checks and tests"
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make benchmark   timings as ratios to one evaluation of the data"
+	@echo "make yardstick   every method on one scale of -2 log L, fifteen problems, checked in two ways"
 	@echo "make study       bias, coverage and optima of three methods on 3 x 200 simulated data sets"
 	@echo "make calibration do diagnostics keep their levels, and what do they see? (three minutes)"
 	@echo "make influence   one-step influence against refits, levels of covariate tests, predicted shrinkage"
@@ -51,7 +52,10 @@ check: $(VENV)/.test
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 benchmark: $(VENV)/.test browser
-	@for file in theophylline linear odes records latency; do echo "-- $$file"; $(BIN)/python benchmarks/$$file.py || exit 1; done
+	@for file in theophylline methods linear odes records latency; do echo "-- $$file"; $(BIN)/python benchmarks/$$file.py || exit 1; done
+
+yardstick: $(VENV)/.test
+	@$(BIN)/python benchmarks/yardstick.py
 
 study: $(VENV)/.test
 	@$(BIN)/python benchmarks/simulation_estimation.py

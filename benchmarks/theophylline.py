@@ -102,7 +102,7 @@ def main() -> None:
     tasks: dict[str, tuple[Callable[[], object], int, int]] = {
         # name: (function, calls a round, rounds)
         "FOCEI fit, to convergence": (lambda: model.fit(data, "focei"), 2, ROUNDS),
-        "SAEM fit, 300 + 100 iterations": (lambda: model.fit(data, "saem", seed=1), 1, ROUNDS),
+        "SAEM fit, 300 + 100 iterations": (lambda: model.fit(data, "saem", seed=1, explore=300, smooth=100), 1, ROUNDS),
         "one FOCEI objective, warm (a slider)": (lambda: method.evaluate(problem, moved, warm), 20, ROUNDS),
         "FOCEI fit of 1,000 × 8 simulated": (lambda: model.fit(many, "focei"), 1, 3),
     }

@@ -10,7 +10,7 @@ stop the clock: each is read from the last event before it,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -69,10 +69,15 @@ class _Entries:
         program = TapeProgram(like.tape, tuple(nodes[p] for p in places), like.directions, like.n_random)
         return cls(program, np.array([i for i, _ in places], np.intp), np.array([j for _, j in places], np.intp))
 
+    @cached_property
+    def starts(self) -> Ints:
+        """Where each row begins."""
+        return np.flatnonzero(np.diff(self.rows, prepend=-1))
+
     def sums(self, terms: Array, size: int) -> Array:
         """Add the terms of each row, (..., entries, batch, n) → (..., states, batch, n)."""
-        starts = np.flatnonzero(np.diff(self.rows, prepend=-1))
-        sums = np.add.reduceat(terms, starts, axis=-3)
+        starts = self.starts
+        sums = terms if len(starts) == len(self.rows) else np.add.reduceat(terms, starts, axis=-3)
         if len(starts) == size:
             return sums
         out = np.zeros((*terms.shape[:-3], size, *terms.shape[-2:]))
