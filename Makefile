@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab test check browser benchmark calibration influence study contact-sheet gallery screenshots clean help
+.PHONY: lab course test check browser benchmark calibration influence study contact-sheet gallery screenshots clean help
 
 help:
 	@echo "make lab         environment, then JupyterLab on the theophylline notebook"
+	@echo "make course      the course without its solutions in course/, opened in JupyterLab"
 	@echo "make test        environment, a browser if one can be had, then all checks and tests"
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make benchmark   timings as ratios to one evaluation of the data"
@@ -34,6 +35,10 @@ $(VENV)/.test: pyproject.toml
 lab: $(VENV)/.lab
 	@echo "-- JupyterLab opens notebooks/01-theophylline.ipynb; stop it with Ctrl-C"
 	@$(BIN)/jupyter lab $(LAB_OPTIONS) notebooks/01-theophylline.ipynb
+
+course: $(VENV)/.lab
+	@$(BIN)/python -m nlmewidgets.exercises course
+	@$(BIN)/jupyter lab $(LAB_OPTIONS) course/00-index.ipynb
 
 browser:
 	@sh .ci/browser.sh

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nlmewidgets import datasets, diagnostics, library, methods, pictures, report, studies
+from nlmewidgets import datasets, diagnostics, exercises, library, methods, pictures, report, studies
 from nlmewidgets.core import priors
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.distributions import BoxCoxNormal, LogitNormal, LogNormal, Normal, ProbitNormal, StudentLogNormal
@@ -104,6 +104,7 @@ __all__ = [
     "dose",
     "dv",
     "eta",
+    "exercises",
     "expit",
     "explore",
     "exponential",

@@ -186,7 +186,9 @@ def running(x: Array, y: Array, points: int = 40) -> tuple[Array, Array]:
     at = np.linspace(x.min(), x.max(), points)
     distance = np.abs(at[:, None] - x)
     reach = np.partition(distance, max(5, len(x) // 3) - 1, axis=1)[:, max(5, len(x) // 3) - 1]
-    weight = np.clip(1.0 - (distance / np.maximum(reach, 1e-9 * np.ptp(x))[:, None]) ** 3, 0.0, None) ** 3
+    # A little further than the last point reached, which else has no weight: all may lie at that one value.
+    reach = np.maximum(1.01 * reach, 1e-9 * np.ptp(x))
+    weight = np.clip(1.0 - (distance / reach[:, None]) ** 3, 0.0, None) ** 3
     total = weight.sum(axis=1)
     mx, my = weight @ x / total, weight @ y / total
     sxx = (weight * (x - mx[:, None]) ** 2).sum(axis=1)
