@@ -75,7 +75,7 @@ def test_a_fit_is_measured_on_the_common_scale():
         (3.0, "A fit is asked for"),
         (model.fit(data.subset(data.ids[:6])), "66 observations of 6 subjects"),
         (model.fit(data, "focei", max_iterations=1), "did not end by itself"),
-        (model.fix("omega_ka").fit(data, "focei"), "Not yet: -2LL is"),
+        (model.with_values({"omega_ka": 0.2}).fix("omega_ka").fit(data, "focei"), "Not yet: -2LL is"),
     ):
         right, sentence = best.judge(answer)
         assert not right
@@ -102,7 +102,7 @@ def test_a_study_has_its_truth():
     data = nw.exercises.study(model, times=(1, 5), dose=80, subjects=400, covariates={"WT": weight}, seed=2)
     assert data.n_subjects == 400
     assert data.subject_covariates()["WT"].tolist() == weight.tolist()
-    y = np.log(data.dv[data.observed]).reshape(400, 2) if len(data.dv) > 800 else np.log(data.dv).reshape(400, 2)
+    y = np.log(data.dv).reshape(400, 2)
     # E[CL/V] of two independent log-normals is θ_CL/θ_V · exp((0.09 + 0.04)/2).
     expected = math.log(80 / 40) - np.array([1, 5]) * 0.1 * math.exp(0.065)
     error = y.std(axis=0, ddof=1) / math.sqrt(400)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ def test_autograding(tmp_path, monkeypatch):
 
     # The kernel that grades imports this tree, and is this interpreter.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(NOTEBOOK.parents[2]), os.getenv("PYTHONPATH")])))
+    # nbgrader calls alembic by its name.
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.chdir(tmp_path)
     source = tmp_path / "source" / "criteria"
     source.mkdir(parents=True)

@@ -91,3 +91,12 @@ def test_the_points_are_those_of_the_table(fits: dict[str, nw.Fit]) -> None:
     (points, *_), _ = fit.draw("observed-predicted").figure.axes[1].lines, None
     np.testing.assert_allclose(points.get_xdata(), table["IPRED"])
     np.testing.assert_allclose(points.get_ydata(), table["DV"])
+
+
+def test_trends_of_predictions_that_take_two_values_are_finite():
+    x = np.repeat([1.0, 2.0], 50)
+    at, trend = running(x, np.where(x == 1.0, 3.0, 5.0))
+    assert np.isfinite(trend).all()
+    assert trend[0] == pytest.approx(3.0)
+    assert trend[-1] == pytest.approx(5.0)
+    assert at[0] == 1.0
