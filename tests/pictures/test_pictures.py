@@ -11,6 +11,7 @@ import pytest
 
 import nlmewidgets as nw
 from nlmewidgets.pictures import PICTURES
+from nlmewidgets.pictures.base import running
 from nlmewidgets.report.gallery import EXAMPLES
 
 SHOWN = [(which, name) for which, (_, names) in EXAMPLES.items() for name in names]
