@@ -134,7 +134,7 @@ def variance(fit: Fit) -> Figure:
 
 def integral(fit: Fit) -> Figure:
     """Draw the integrand of the subject whose approximations differ most from quadrature, of the first few."""
-    ids = fit.problem.data.ids[:12]
+    ids = fit.problem.data.ids[:6]
     found = [integrand(fit.problem, fit.values, i, points=61, nodes=3) for i in ids]
     worst = max(found, key=lambda x: float(np.nan_to_num(x.contributions["difference"].abs()).max()))
     shown = {"exact": worst.exact} | dict(worst.approximations)

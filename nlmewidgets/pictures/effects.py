@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,14 @@ def _shown(fit: Fit, samples: bool | int) -> tuple[pd.DataFrame, str]:
     if not draws:
         return fit.eta.dropna(), "EBEs"
     words = "one draw per subject" if draws == 1 else f"{draws} draws per subject, each of weight 1/{draws}"
-    return eta_samples(fit, draws).droplevel("draw"), words
+    known = _SAMPLES.setdefault(fit, {})
+    if draws not in known:
+        known[draws] = eta_samples(fit, draws).droplevel("draw")
+    return known[draws], words
+
+
+_SAMPLES: WeakKeyDictionary[Fit, dict[int, pd.DataFrame]] = WeakKeyDictionary()
+"""Draws already made of a fit: all of its pictures show the same."""
 
 
 def _title(fit: Fit, name: str, samples: bool | int) -> str:

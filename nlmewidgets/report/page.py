@@ -15,7 +15,7 @@ from nlmewidgets.core.display import equations
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 
-__all__ = ["equation_lines", "facts", "mathematics", "page", "section", "table", "write"]
+__all__ = ["equation_lines", "facts", "mathematics", "number", "page", "section", "table", "write"]
 
 _STYLE = """
 :root{color-scheme:light}
@@ -30,7 +30,7 @@ p{margin:4px 0 10px;max-width:75ch}
 .alert{border-left:4px solid #d55e00;background:#fdf3ec;padding:6px 12px;margin:10px 0;max-width:80ch}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;margin:6px 0 12px}
-th,td{padding:3px 10px;text-align:right;border-bottom:1px solid #e3e3e3;vertical-align:top}
+th,td{padding:3px 8px;text-align:right;border-bottom:1px solid #e3e3e3;vertical-align:top}
 thead th{border-bottom:1.5px solid #888;vertical-align:bottom}
 th.text,td.text{text-align:left}
 td.wide{max-width:46ch;white-space:normal}
@@ -134,12 +134,17 @@ def equation_lines(model: Model) -> list[str]:
     return re.split(r"\s*\\\\\n", body)
 
 
+_NESTED = re.compile(r"\\text\{([^{}]*)\\mathrm\{([^{}]*)\}([^{}]*)\}")
+"""A name within words, which is upright already."""
+
+
 def mathematics(model: Model, only: Sequence[str] | None = None) -> str:
     """Return the model's equations, or some of them, as MathML, which browsers draw by themselves."""
     from latex2mathml.converter import convert
 
     rows = []
     for line in equation_lines(model) if only is None else only:
+        line = _NESTED.sub(r"\\text{\1\2\3}", line)
         left, _, right = line.replace(r"\mathrm{", r"\text{").replace(r"\log ", r"\log\, ").partition("&")
         cells = (convert(part.strip()).replace("<math ", '<math displaystyle="true" ', 1) for part in (left, right))
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")

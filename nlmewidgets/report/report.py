@@ -203,7 +203,7 @@ def _outliers(fit: Fit) -> str:
     else:
         text = ""
     try:
-        worst = outlying_subjects(fit)
+        worst = outlying_subjects(fit, n=200)
     except NlmeError as error:
         return text + f"<p class='soft'>Subjects: {escape(str(error))}</p>"
     far = worst[worst["p_adjusted"] < 0.05]

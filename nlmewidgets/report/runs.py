@@ -14,7 +14,7 @@ from nlmewidgets.diagnostics import iofv_difference, notes
 from nlmewidgets.fit import Fit
 from nlmewidgets.fit.compare import Comparison, compare
 from nlmewidgets.pictures import PICTURES
-from nlmewidgets.report.page import equation_lines, mathematics, page, table, write
+from nlmewidgets.report.page import equation_lines, mathematics, number, page, table, write
 
 __all__ = ["runs"]
 
@@ -71,7 +71,7 @@ def runs(
 
 def _fits(comparison: Comparison) -> str:
     text = "<p>−2LL is by the same integral for all fits; dAIC and weights are by it.</p>"
-    text += table(comparison.table, digits=6)
+    text += table(comparison.table.round({"OFV": 3, "-2LL": 3, "error": 3, "weight": 3, "dAIC": 2}), digits=6)
     if len(comparison.tests):
         text += "<h3>Likelihood-ratio tests of nested models</h3>" + table(comparison.tests, index=False)
     return text
@@ -116,8 +116,8 @@ def _subjects(named: Mapping[str, Fit]) -> str:
         better = int((found["difference"] < 0).sum())
         total = float(found["difference"].sum())
         out += (
-            f"<p>−2 log L changes by {total:.2f}; {better} of {len(found)} subjects prefer {escape(name)}. The largest "
-            "changes, and what the sum would be without the subject:</p>"
+            f"<p>−2 log L changes by {number(total)}; {better} of {len(found)} subjects prefer {escape(name)}. The "
+            "largest changes, and what the sum would be without the subject:</p>"
         )
         shown = found.head(8).rename(columns={"one": first, "two": name})
         out += table(shown)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import nlmewidgets as nw
+from nlmewidgets.report.page import mathematics
 
 
 def fits() -> dict[str, nw.Fit]:
@@ -28,12 +29,19 @@ def test_it_puts_fits_side_by_side(tmp_path: Path) -> None:
     one, two = (fit.estimates for fit in named.values())
     change = f"{100 * (two['CL'] / one['CL'] - 1):.4g}".replace("-", "−")
     assert f"<td>{change}</td>" in text
-    assert f"−2 log L changes by {named['combined'].ofv - named['additive'].ofv:.2f};" in text
+    assert f"−2 log L changes by {named['combined'].ofv - named['additive'].ofv:.4g};".replace("by -", "by −") in text
     # What both models say is left out: the equations of the doses, not of the residuals.
     equations = re.search(r"<section id='equations'>.*?</section>", text, re.DOTALL).group()
     assert "<math" in equations
     assert equations.count("<tr>") < 8
     assert "<script" not in text
+
+
+def test_a_name_within_words_is_no_command() -> None:
+    model = nw.library.oral_lag_1cpt()
+    shown = mathematics(model)
+    assert "lag of doses into depot" in shown.replace("&#x000A0;", " ").replace("\u00a0", " ")
+    assert "\\text" not in shown
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
