@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -134,7 +135,49 @@ def _rejected() -> Choice:
     )
 
 
-_EIGHT, _NINE = "08-shrinkage", "09-predictive-checks"
+# ----------------------------------------------------------------------------------------------------- 10 Bayes
+
+
+def _prior_weight() -> Number:
+    measured, before = (math.log(2.7), 0.3), (math.log(3.0), 0.5)
+    weights = measured[1] ** -2, before[1] ** -2
+    middle = (weights[0] * measured[0] + weights[1] * before[0]) / sum(weights)
+    by_sd = (measured[0] / measured[1] + before[0] / before[1]) / (1.0 / measured[1] + 1.0 / before[1])
+    return Number(
+        math.exp(middle),
+        decimals=2,
+        mistakes=(
+            Mistake(2.7, "this is what the data say alone."),
+            Mistake(3.0, "this is what was known before."),
+            Mistake(math.sqrt(2.7 * 3.0), "the two do not weigh alike: the data are more precise."),
+            Mistake(math.exp(by_sd), "weights are precisions, 1/variance, not 1/SD."),
+        ),
+        why="Between the two, nearer to the more precise one.",
+    )
+
+
+def _monte_carlo_error() -> Number:
+    return Number(
+        400.0**-0.5,
+        decimals=2,
+        mistakes=(
+            Mistake(1.0 / 400.0, "you took the variance for the SD."),
+            Mistake(1600.0**-0.5, "draws of a chain are not independent: the effective size counts."),
+        ),
+        why="Enough for a mean; tails need more.",
+    )
+
+
+_R_HAT = Choice(
+    "go on",
+    {
+        "report": "The chains are in different places still: their mean is none of them.",
+        "go on": "The chains do not agree yet: fit.resume(draws=...), or a longer warm-up.",
+        "drop a chain": "Which one? Throwing away the chain one does not like is choosing the answer.",
+    },
+)
+
+_EIGHT, _NINE, _TEN = "08-shrinkage", "09-predictive-checks", "10-bayes"
 
 EXERCISES = (
     Exercise(
@@ -184,5 +227,28 @@ EXERCISES = (
         "Which of the two models do the NPDE reject: the one with `'one'` or with `'two'` compartments?",
         _rejected,
         ("`nw.diagnostics.npde_test(fit.npde()['NPDE'])` for both.", "Look at global_p."),
+    ),
+    Exercise(
+        "prior-weight",
+        _TEN,
+        "The prior of a clearance is `LogNormal(3, 0.5)`; the data alone say 2.7 with a standard error of 0.3 on the "
+        "log scale. What is the posterior median, both being normal on the log scale? Two decimals.",
+        _prior_weight,
+        ("Precisions (1/variance) are weights.", r"Average $\ln 2.7$ and $\ln 3$, weights $1/0.3^2$ and $1/0.5^2$."),
+    ),
+    Exercise(
+        "monte-carlo-error",
+        _TEN,
+        "1600 draws have an effective sample size of 400. How large is the Monte Carlo error of a posterior mean, in "
+        "posterior standard deviations? Two decimals.",
+        _monte_carlo_error,
+        ("The SD of a mean of n independent draws.", r"$1/\sqrt{400}$"),
+    ),
+    Exercise(
+        "r-hat",
+        _TEN,
+        "R-hat of one parameter is 1.3. What now: `'report'`, `'go on'` or `'drop a chain'`?",
+        lambda: _R_HAT,
+        ("R-hat compares the scatter between chains with that within.",),
     ),
 )
