@@ -109,31 +109,34 @@ class Adaptation:
         log_step = self._aim - math.sqrt(t) / _GAIN * self._error
         self._average += t**-0.75 * (log_step - self._average)
         self.step = math.exp(log_step)
+        self.note(position, gradient)
+        if self.ends and self.fed >= self.ends[0] * self.chains:
+            del self.ends[0]
+            self.learn_metric()
+            self.step = self.final_step
+            self._restart()
+        if self.learned:
+            self.step = self.final_step
+
+    def note(self, position: Array, gradient: Array) -> None:
+        """Take a point of the distribution into account for the next metric."""
         self._n += 1
         both = np.stack([position, gradient])
         away = both - self._mean
         self._mean += away / self._n
         self._square += away * (both - self._mean)
-        if self.ends and self.fed >= self.ends[0] * self.chains:
-            del self.ends[0]
-            self._learn()
-        if self.learned:
-            self.step = self.final_step
 
     @property
     def learned(self) -> bool:
         """Whether warm-up is over."""
         return self.fed >= self.warmup * self.chains
 
-    def _learn(self) -> None:
-        if self._n < 8:
-            return
+    def learn_metric(self) -> None:
+        """Set the metric by the points noted since the last one, and forget them."""
         with np.errstate(all="ignore"):
             variance = np.sqrt(self._square[0] / self._square[1])
         good = np.isfinite(variance) & (variance > 0)
         self.variance = np.where(good, variance, self.variance)
-        self.step = self.final_step
-        self._restart()
         self._forget()
 
     @property

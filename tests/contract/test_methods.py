@@ -19,7 +19,10 @@ from tests.models import Case, make
 
 SHORT = {"explore": 12, "smooth": 6, "nodes": 3, "stages": 1, "error": 0.2}
 """Options that keep a method short, where it has them."""
-OWN: dict[str, dict[str, object]] = {"imp": {"max_iterations": 8}, "bayes": {"chains": 2, "warmup": 4, "draws": 6}}
+OWN: dict[str, dict[str, object]] = {
+    "imp": {"max_iterations": 8},
+    "bayes": {"chains": 2, "warmup": 4, "draws": 6, "max_depth": 4},
+}
 """Those of one method alone."""
 
 Ran = Callable[[str], list[Iteration]]

@@ -102,7 +102,7 @@ def test_a_normal_mean_and_an_inverse_gamma_variance() -> None:
 
 def test_acceptance_is_what_was_aimed_at_and_the_seed_decides() -> None:
     log = gaussian(np.eye(20), np.zeros(20))
-    once, twice = (sample(log, 20, draws=50, seed=3) for _ in range(2))
+    once, twice = (sample(log, 20, chains=2, warmup=20, draws=10, seed=3) for _ in range(2))
     np.testing.assert_array_equal(once, twice)
     adaptation = Adaptation(np.ones(20), 0.01, 200, 2)
     density: Density = lambda x: (*log(x), np.zeros(len(x)))  # noqa: E731

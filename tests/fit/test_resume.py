@@ -16,6 +16,7 @@ from nlmewidgets.methods.marginal import Approximation
 from tests.models import Case, make
 
 SHORT = {"explore": 30, "smooth": 20, "nodes": 3, "iterations": 12, "draws": 20, "warmup": 10, "chains": 2}
+BAYES: dict[str, object] = {"draws": 6, "warmup": 4, "max_depth": 5}
 DETERMINISTIC = [name for name, cls in METHODS.items() if issubclass(cls, Approximation)]
 
 
@@ -26,7 +27,7 @@ def case() -> Case:
 
 def options(name: str) -> dict[str, object]:
     have = {f.name for f in fields(METHODS[name])}
-    return {k: v for k, v in SHORT.items() if k in have}
+    return {k: v for k, v in SHORT.items() if k in have} | (BAYES if name == "bayes" else {})
 
 
 @pytest.mark.parametrize("name", METHODS)

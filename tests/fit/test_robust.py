@@ -21,7 +21,9 @@ TIMES = [0.5, 1.0, 2.0, 4.0]
 
 def options(name: str) -> dict[str, object]:
     have = {f.name for f in fields(METHODS[name])}
-    return {k: v for k, v in SHORT.items() if k in have} | ({"max_iterations": 60} if "max_iterations" in have else {})
+    return {k: v for k, v in SHORT.items() if k in have} | (
+        {"max_iterations": 60} if "max_iterations" in have else {"max_depth": 6} if "max_depth" in have else {}
+    )
 
 
 def model(**changes: float) -> nw.Model:

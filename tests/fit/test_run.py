@@ -20,7 +20,11 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.fit.run import time_left
 from nlmewidgets.methods import METHODS, Iteration, Method
 
-SHORT = {"saem": {"explore": 20, "smooth": 10}, "agq": {"nodes": 3}, "bayes": {"chains": 2, "warmup": 6, "draws": 8}}
+SHORT = {
+    "saem": {"explore": 20, "smooth": 10},
+    "agq": {"nodes": 3},
+    "bayes": {"chains": 2, "warmup": 4, "draws": 6, "max_depth": 4},
+}
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def same(loaded: nw.Fit, fit: nw.Fit) -> None:
 
 @pytest.mark.parametrize("method", ["fo", "focei", "saem"])
 def test_a_saved_fit_is_read_back_whole(method, tmp_path, oral_model, theophylline):
-    short = {"saem": {"explore": 10, "smooth": 5}, "bayes": {"chains": 2, "warmup": 6, "draws": 8}}
+    short = {"saem": {"explore": 10, "smooth": 5}, "bayes": {"chains": 2, "warmup": 4, "draws": 6, "max_depth": 4}}
     options = short.get(method, {})
     fit = oral_model(correlation={("CL", "V"): 0.2}, name="Théophylline").fit(theophylline, method, seed=1, **options)
     loaded = round_trip(fit, tmp_path / "fit.json")

@@ -20,7 +20,7 @@ from nlmewidgets.methods.bayes import Bayes, safely
 from nlmewidgets.methods.joint import Joint
 
 MU, A, K = sp.symbols("mu A k", real=True)
-OPTIONS = {"chains": 8, "warmup": 25, "draws": 80}
+OPTIONS = {"chains": 8, "warmup": 20, "draws": 50}
 
 
 def table(y: np.ndarray, each: int) -> nw.Data:
@@ -70,6 +70,9 @@ def test_a_linear_mixed_model_with_known_variances() -> None:
     precision = design.T @ design / sigma**2 + np.diag([1 / prior_sd**2] + [1 / omega**2] * n)
     covariance = np.linalg.inv(precision)
     mean = covariance @ (design.T @ y / sigma**2 + np.r_[prior_mean / prior_sd**2, np.zeros(n)])
+    assert fit.ofv == pytest.approx(fit.model.ofv(fit.data, "agq", nodes=15), abs=1e-6)
+    assert fit.ofv_by.endswith("at the posterior means")
+    assert "R-hat at most" in fit.message
     agrees(column(fit, "mu"), mean[0], np.sqrt(covariance[0, 0]))
     etas = fit.arrays["posterior_eta"]
     for i in range(n):
@@ -87,7 +90,7 @@ def test_a_conjugate_variance() -> None:
         residual=nw.Additive(0.5),
         priors={"additive": priors.InverseGamma(3.0, 0.8)},
     ).fix("mu")
-    fit = model.fit(table(y, 2), "bayes", seed=1, chains=8, warmup=30, draws=150)
+    fit = model.fit(table(y, 2), "bayes", seed=1, chains=8, warmup=20, draws=80)
     posterior = stats.invgamma(3.0 + 4.0, scale=0.8 + 0.5 * ((y - 2.0) ** 2).sum())
     follows(column(fit, "additive") ** 2, posterior)
     assert fit.values.theta[0] == 2.0
@@ -113,7 +116,7 @@ def test_data_that_say_nothing_give_back_the_priors() -> None:
             "omega_s": priors.InverseGamma(5.0, 1.0),
         },
     ).fix("additive")
-    fit = model.fit(table(np.zeros(2), 2), "bayes", seed=4, chains=16, warmup=30, draws=60)
+    fit = model.fit(table(np.zeros(2), 2), "bayes", seed=4, chains=16, warmup=20, draws=20, max_depth=5)
     sd_p, sd_q = column(fit, "omega_p"), column(fit, "omega_q")
     # The marginal of an inverse Wishart: half of df − 1, half the scale.
     follows(sd_p**2, stats.invgamma(3.5, scale=1.0))
@@ -126,6 +129,7 @@ def test_data_that_say_nothing_give_back_the_priors() -> None:
     follows(column(fit, "corr_r_s"), stats.beta(2.0, 2.0, loc=-1.0, scale=2.0))
 
 
+@pytest.mark.slow
 def test_theophylline_with_vague_priors_is_near_the_exact_maximum() -> None:
     data = nw.datasets.load("theophylline")
     model = nw.library.oral_1cpt(
@@ -184,21 +188,21 @@ def test_a_stopped_fit_is_usable_and_resumed_it_has_more_draws() -> None:
 
     def enough(it: nw.Iteration) -> None:
         done.append(time.monotonic())
-        if it.phase == "sample" and it.details["draws"] >= 20:
+        if it.phase == "sample" and it.details["draws"] >= 8:
             raise KeyboardInterrupt
 
-    fit = model.fit(data, "bayes", seed=1, callback=enough, chains=2, warmup=40, draws=500)
+    fit = model.fit(data, "bayes", seed=1, callback=enough, chains=2, warmup=12, draws=500)
     assert fit.status == "stopped"
     assert np.diff(done).max() < 1.0
     draws = fit.arrays["posterior"]
-    assert 20 <= draws.shape[1] < 500
+    assert 8 <= draws.shape[1] < 500
     assert np.isfinite(draws).all()
     assert np.isfinite(fit.ofv)
     np.testing.assert_allclose(list(fit.estimates), draws.mean(axis=(0, 1)), rtol=1e-9)
-    method = Bayes(chains=2, draws=30)
+    method = Bayes(chains=2, draws=10)
     last = replace(_last(model, data), arrays=fit.arrays)
     more = list(method.resume(model.problem(data), last, np.random.default_rng(1)))
-    assert more[-1].arrays["posterior"].shape[1] == draws.shape[1] + 30
+    assert more[-1].arrays["posterior"].shape[1] == draws.shape[1] + 10
     np.testing.assert_array_equal(more[-1].arrays["posterior"][:, : draws.shape[1]], draws)
     assert more[-1].status in ("converged", "limit")
     assert [it.k for it in more] == list(range(len(more)))
@@ -249,3 +253,60 @@ def test_options_that_make_no_sense_are_refused() -> None:
     for wrong in ({"chains": 0}, {"draws": 0}, {"target": 1.0}, {"warmup": -1}):
         with pytest.raises(nw.MethodError, match="Bayes needs chains, draws and max_depth of at least 1"):
             model.fit(data, "bayes", seed=1, **wrong)
+
+
+# ------------------------------------------------------------------------ nutpie
+
+
+def test_nutpie_draws_from_the_same_posterior() -> None:
+    """Means and SDs of both samplers differ by Monte Carlo error; and a stream of it stops when it is closed."""
+    pytest.importorskip("nutpie", reason="nutpie is not installed (extra bayes)", exc_type=ImportError)
+    model, data = small()
+    options: dict[str, Any] = {"chains": 4, "warmup": 80, "draws": 150}
+    ours, theirs = (model.fit(data, "bayes", seed=1, sampler=s, **options) for s in ("numpy", "nutpie"))
+    assert theirs.history["draws"].iloc[-1] == 150
+    for name in model.names:
+        x, y = column(ours, name), column(theirs, name)
+        for a, b in ((x, y), ((x - x.mean()) ** 2, (y - x.mean()) ** 2)):
+            error = np.hypot(a.std() / np.sqrt(ess_bulk(a)), b.std() / np.sqrt(ess_bulk(b)))
+            assert abs(a.mean() - b.mean()) < 4 * error, name
+    assert set(theirs.arrays) == set(ours.arrays)
+    assert all(np.isfinite(array).all() for array in theirs.arrays.values())
+    deviance = theirs.arrays["posterior_deviance"]
+    assert deviance.mean() == pytest.approx(ours.arrays["posterior_deviance"].mean(), abs=deviance.std())
+    assert theirs.arrays["nuts_step"][0] == pytest.approx(ours.arrays["nuts_step"][0], rel=0.6)
+    more = theirs.resume(draws=10)
+    assert more.arrays["posterior"].shape[1] == 160
+    stream = nw.stream(model, data, "bayes", seed=1, sampler="nutpie", chains=4, warmup=40, draws=5000)
+    for it in stream:
+        if it.phase == "sample":
+            break
+    began = time.monotonic()
+    stream.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 2.0
+
+
+def test_an_exception_in_the_density_leaves_nutpie_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nutpie", reason="nutpie is not installed (extra bayes)", exc_type=ImportError)
+    model, data = small()
+    own, calls = Joint.__call__, []
+
+    def broken(self: Joint, points: np.ndarray) -> Any:
+        calls.append(len(points))
+        if len(calls) % 7 == 0 and len(calls) > 300:
+            raise FloatingPointError("somewhere deep inside")
+        return own(self, points)
+
+    monkeypatch.setattr(Joint, "__call__", broken)
+    last = list(nw.stream(model, data, "bayes", seed=1, sampler="nutpie", chains=2, warmup=40, draws=30))[-1]
+    assert len(calls) > 300
+    assert last.arrays["posterior"].shape[:2] == (2, 30)
+
+
+def test_a_sampler_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = small()
+    with pytest.raises(nw.MethodError, match="samplers 'auto', 'numpy' and 'nutpie', not 'stan'"):
+        model.fit(data, "bayes", seed=1, sampler="stan")
+    monkeypatch.setattr("nlmewidgets.core.nuts_nutpie.available", lambda: False)
+    with pytest.raises(nw.MethodError, match="nutpie is not installed: pip install"):
+        model.fit(data, "bayes", seed=1, sampler="nutpie")
