@@ -218,7 +218,7 @@ PICTURES = (
         integral,
         "The better a method's ellipses match the exact contours (left), the closer its −2 log L; dots are quadrature "
         "nodes by weight.",
-        "Only two random effects are shown, the others at the mode; it is the worst of the first dozen subjects.",
+        "Only two random effects are shown, the others at the mode; it is the worst of the first six subjects.",
         _effects,
     ),
 )
