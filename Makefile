@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab course test check browser benchmark calibration influence study contact-sheet gallery screenshots clean help
+.PHONY: lab course test check browser benchmark calibration influence study contact-sheet gallery screenshots binder clean help
 
 help:
 	@echo "make lab         environment, then JupyterLab on the theophylline notebook"
@@ -17,6 +17,7 @@ help:
 	@echo "make influence   one-step influence against refits, levels of covariate tests, predicted shrinkage"
 	@echo "make contact-sheet docs/library.html: every structure of the library"
 	@echo "make gallery     docs/gallery.html: every picture of a fit, with how to read it"
+	@echo "make binder      install binder/ into a throw-away environment, run its start page, print its size"
 	@echo "make screenshots pictures of the environment for the README"
 
 # The stamp is renewed when the dependencies change.
@@ -72,8 +73,11 @@ influence: $(VENV)/.test
 	@$(BIN)/python benchmarks/influence.py
 
 screenshots: $(VENV)/.test browser
-	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k readable
-	@cd docs/images && rm -f state-*.png look-covariates-*.png look-summary-*.png look-profiles-dark.png look-nca-light.png code-light.png convergence-dark.png covariates-dark.png individuals-dark.png population-dark.png shrinkage-dark.png && ls
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k 'readable or line_of_code'
+	@cd docs/images && rm -f app-*-dark.png app-fit-light.png state-*.png look-covariates-*.png look-summary-*.png look-profiles-dark.png look-nca-light.png code-light.png convergence-dark.png covariates-dark.png individuals-dark.png population-dark.png shrinkage-dark.png && ls
+
+binder:
+	@PYTHON=$(PYTHON) sh .ci/binder.sh
 
 contact-sheet: $(VENV)/.test
 	@$(BIN)/python -m nlmewidgets.library docs/library.html

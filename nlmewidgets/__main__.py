@@ -39,12 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.data is not None:
         environment[DATA_VARIABLE] = str(chosen.data.resolve())
     command = app_command(chosen.port, chosen.theme, browser=not chosen.no_browser)
-    server = subprocess.Popen(command, env=environment)
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        server.terminate()
-        return server.wait()
+    if os.name == "posix":  # becomes the server, so that whatever ends the command ends it
+        os.execve(command[0], command, environment)
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def _refusal(data: Path | None) -> str:

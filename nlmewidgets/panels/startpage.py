@@ -182,8 +182,8 @@ class StartPage(ipw.VBox):
         if data is None:
             self.data_text.value = (
                 "<span class='soft'>One row per dose or observation, with columns such as ID, TIME, AMT, DV and "
-                "covariates; commas, semicolons, tabs or blanks between them. The file stays on this computer's "
-                "server.</span>"
+                "covariates; commas, semicolons, tabs or blanks between them. The file goes to "
+                "this server only.</span>"
             )
         else:
             name = str(data.origin.get("path") or data.origin.get("name") or "Data")
@@ -211,21 +211,20 @@ class StartPage(ipw.VBox):
             description="Search", placeholder="e.g. oral 2 compartments, infusion, Emax", continuous_update=True
         )
         self.words.style = {"description_width": "56px"}
-        self.words.layout = ipw.Layout(width="100%")
+        self.words.layout = ipw.Layout(width="auto")
         self.words.observe(lambda change: self.search(change["new"]), "value")
-        self.found = ipw.Select(options=[], rows=10, description="Structures", layout=ipw.Layout(width="100%"))
+        self.found = ipw.Select(options=[], rows=10, description="Structures", layout=ipw.Layout(width="auto"))
         self.found.style = {"description_width": "0px"}
         self.found.add_class("nlme-found")
         self.found.observe(self._structure_chosen, "value")
         self.error = ipw.Dropdown(options=_ERRORS, description="Residual error", style={"description_width": "100px"})
-        self.error.layout = ipw.Layout(width="100%")
+        self.error.layout = ipw.Layout(width="auto")
         self.search_text = caption()
         self.picture = ipw.HTML()
-        self.picture.add_class("nlme-picture")
         self.equations = caption()
         self.parameters = TableView()
         left = ipw.VBox(
-            [self.words, self.found, self.error, self.search_text], layout=ipw.Layout(flex="0 0 400px", width="400px")
+            [self.words, self.found, self.error, self.search_text], layout=ipw.Layout(flex="0 0 500px", width="500px")
         )
         right = ipw.VBox([self.picture, self.equations, self.parameters.root], layout=ipw.Layout(flex="1 1 420px"))
         right.layout.min_width = "0"
@@ -266,9 +265,7 @@ class StartPage(ipw.VBox):
                 self.found.value = self.structure
             finally:
                 self._syncing = False
-        self.picture.value = (
-            f"<div class='nlme-picture' role='img' aria-label='{html.escape(entry.title)}'>{picture(entry)}</div>"
-        )
+        self.picture.value = f"<div role='img' aria-label='{html.escape(entry.title)}'>{picture(entry)}</div>"
         lines = "".join(f"<div><code>{html.escape(line)}</code></div>" for line in formulas(entry.model))
         note = f"<div class='soft'>{html.escape(entry.note)}</div>" if entry.note else ""
         self.equations.value = f"<h4>{html.escape(entry.title)}</h4>{lines}{note}"
