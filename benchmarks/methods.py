@@ -47,6 +47,8 @@ AIMS = {
 LINEAR = 1.5
 """What a subject may cost at most among 10,000, in what it costs among 1,000."""
 MEMORY = 1000.0
+PATIENCE = 10.0
+"""Seconds from which on another program is run once only."""
 
 
 def simulated(subjects: int) -> Problem:
@@ -175,6 +177,8 @@ def beside(rounds: int) -> None:
                     print(f"{name:14} {peer.name:22} failed: {error}")
                     break
                 pairs.append((theirs.seconds, ours))
+                if theirs.seconds > PATIENCE:
+                    break
             else:
                 ratio = statistics.median(b / a for b, a in pairs)
                 scale = [nw.methods.yardstick.yardstick(fit.problem, v).ofv for v in (theirs.values, fit.values)]

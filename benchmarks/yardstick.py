@@ -35,7 +35,10 @@ BAYES = {"orange"}
 """Where a posterior is drawn too; elsewhere it takes longer than all the other methods together."""
 ERROR = {"quinidine": 0.1}
 """Monte Carlo errors that are not 0.05, to save time."""
-SHORTER = {"quinidine": {"saem": {"explore": 150, "smooth": 100}, "imp": {"stages": 1}}}
+SHORTER = {
+    "soybean": {"imp": {"stages": 1}},
+    "quinidine": {"saem": {"explore": 150, "smooth": 100}, "imp": {"stages": 1}},
+}
 """Options that save time."""
 
 
