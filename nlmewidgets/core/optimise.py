@@ -54,6 +54,7 @@ def quasi_newton(
     max_iterations: int = 500,
     max_step: float = 1.0,
     refresh: bool = False,
+    shrink: float = 0.0,
 ) -> Iterator[Step]:
     """Minimise a smooth function, yielding every accepted step.
 
@@ -72,6 +73,8 @@ def quasi_newton(
     refresh : bool
         Use the Hessian estimate of each point (Gauss–Newton on scores) until it stops paying, then
         BFGS; without, only the first point's.
+    shrink : float
+        Share by which the correlations of a Hessian estimate are drawn to zero: they are the noisiest part of it.
 
     Notes
     -----
@@ -81,7 +84,7 @@ def quasi_newton(
     n = len(x)
     here = function(x, None)
     evaluations = 1
-    inverse = _inverse_of(here.hessian, n)
+    inverse = _inverse_of(here.hessian, n, shrink)
     decrement = 0.5 * float(here.gradient @ inverse @ here.gradient)
     calm = 0
     done = decrement < 1e-4 * tolerance  # also where there is nothing to move
@@ -92,7 +95,7 @@ def quasi_newton(
         direction = -inverse @ here.gradient
         slope = float(here.gradient @ direction)
         if not slope < 0:
-            inverse = _inverse_of(here.hessian, n)
+            inverse = _inverse_of(here.hessian, n, shrink)
             direction = -inverse @ here.gradient
             slope = float(here.gradient @ direction)
         length = min(1.0, max_step / max(float(np.abs(direction).max()), 1e-300))
@@ -116,7 +119,7 @@ def quasi_newton(
         change = trial.gradient - here.gradient
         curvature = float(s @ change)
         if refresh and gain > 0.5 and trial.hessian is not None:
-            inverse = _inverse_of(trial.hessian, n)
+            inverse = _inverse_of(trial.hessian, n, shrink)
         elif curvature > 1e-10 * float(np.linalg.norm(s) * np.linalg.norm(change)):
             rho = 1.0 / curvature
             left = np.eye(n) - rho * np.outer(s, change)
@@ -148,10 +151,11 @@ def _shrink(value: float, slope: float, trial: Point, length: float, direction: 
     return 0.5
 
 
-def _inverse_of(hessian: Array | None, n: int) -> Array:
+def _inverse_of(hessian: Array | None, n: int, shrink: float) -> Array:
     """Return the inverse of a Hessian estimate with its eigenvalues kept within 10⁶ of the largest."""
     if hessian is None or not n or not np.isfinite(hessian).all():
         return np.eye(n)
+    hessian = (1.0 - shrink) * hessian + shrink * np.diag(np.diag(hessian))
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     top = float(values[-1])
     if top <= 0:

@@ -221,6 +221,9 @@ _POOLED = 0.01
 _ROUGH = 0.01
 """Tolerance of a search whose result is where another begins."""
 
+CORRELATIONS_LEFT_OUT = 0.5
+"""Of the score cross-product that starts BFGS, where subjects are few (docs/decisions/0007)."""
+
 SUBJECTS_PER_PARAMETER = 2.5
 """From here on Gauss–Newton on the scores beats BFGS started from them (docs/decisions/0007)."""
 
@@ -323,13 +326,15 @@ class Approximation(Method):
                 yield self._iteration(problem, start, k, step._replace(x=reached.copy(), reason=""), first)
                 k += 1
             x[moving] = reached[moving]
+        many = problem.n_subjects >= SUBJECTS_PER_PARAMETER * len(space.x_names)
         for attempt in range(_RESTARTS + 1):
             path = quasi_newton(
                 function,
                 x,
                 tolerance=self.tolerance,
                 max_iterations=max(self.max_iterations - k, 0),
-                refresh=problem.n_subjects >= SUBJECTS_PER_PARAMETER * len(space.x_names),
+                refresh=many,
+                shrink=0.0 if many else CORRELATIONS_LEFT_OUT,
             )
             for step in path:
                 if not np.isfinite(step.point.value):
