@@ -28,6 +28,7 @@ _FLAT = {"log": 0.02, "plain": 1e-5}
 """Square root of the information where there is as good as none: a standard error of 50 on a logarithm, a factor of
 e⁵⁰; of 10⁵ times its size on a parameter that may well be zero."""
 
+_NEAR_ZERO = 0.1
 _AT_ZERO = 1e-3
 """A standard deviation below this share of its initial value went to zero."""
 
@@ -104,7 +105,8 @@ def identified(space: ParameterSpace, values: Values, matrix: Array, noise: Arra
             "what the model can compute.",
         )
     diagonal = np.diag(matrix)
-    edge = _at_the_edge(space, values) | _no_error(space, values, np.sqrt(np.abs(diagonal)))
+    edge = _at_the_edge(space, values, np.sqrt(np.abs(diagonal)) * unit < least_known)
+    edge |= _no_error(space, values, np.sqrt(np.abs(diagonal)))
     stuck = {coordinate for _, coordinates in edge.values() for coordinate in coordinates}
     flat = np.array([name in stuck for name in space.x_names]) | (np.sqrt(np.abs(diagonal)) * unit < least_known)
     held, turns = _free_correlations(space, values, tuple(edge))
@@ -153,13 +155,19 @@ def _units(space: ParameterSpace, values: Values) -> tuple[Array, Array]:
     return unit, least
 
 
-def _at_the_edge(space: ParameterSpace, values: Values) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return {parameter: (where it is, coordinates that say nothing there)} of estimates at the end of their range."""
+def _at_the_edge(
+    space: ParameterSpace, values: Values, silent: NDArray[np.bool_]
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return {parameter: (where it is, coordinates that say nothing there)} of estimates at the end of their range.
+
+    On the way to zero the information on log omega vanishes as its square: what is silent has arrived.
+    """
     out: dict[str, tuple[str, tuple[str, ...]]] = {}
     sd, start = np.sqrt(np.diag(values.omega)), np.sqrt(np.diag(space.initial.omega))
     own = {k: [c for c in space.x_names if _row_of(c) == eta] for k, eta in enumerate(space.eta)}
     for k, name in enumerate(space.omega_names):
-        if sd[k] < _AT_ZERO * start[k] and own[k]:
+        quiet = all(silent[space.x_names.index(c)] for c in own[k]) and sd[k] < _NEAR_ZERO * start[k]
+        if own[k] and (quiet or sd[k] < _AT_ZERO * start[k]):
             out[name] = "at zero", tuple(own[k])
     for name, i, j in space.correlations:
         last = max(i, j)
