@@ -7,7 +7,7 @@ Values are −2 log likelihoods without n·log 2π, per subject.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -221,6 +221,9 @@ _POOLED = 0.01
 _ROUGH = 0.01
 """Tolerance of a search whose result is where another begins."""
 
+_SMALL, _FALL = 0.1, 5.0
+"""Of a standard deviation to its initial value, on its way to zero; and how far its logarithm is sent down."""
+
 CORRELATIONS_LEFT_OUT = 0.5
 """Of the score cross-product that starts BFGS, where subjects are few (docs/decisions/0007)."""
 
@@ -342,13 +345,32 @@ class Approximation(Method):
                         f"The {self.title} objective is not finite at the initial values; explore() shows where."
                     )
                 first = step.decrement if first is None else max(first, step.decrement)
-                begin = None
+                begin, jump = None, None
                 if step.reason == "converged" and attempt < _RESTARTS:
                     begin = self._lower_modes(problem, space.unpack(step.x, start), step.point.extra[0])
-                yield self._iteration(problem, start, k, step if begin is None else step._replace(reason=""), first)
-                x, k = step.x, k + 1
-            if begin is None:
+                    jump = self._to_zero(space, start, function, step)
+                ended = begin is None and jump is None
+                yield self._iteration(problem, start, k, step if ended else step._replace(reason=""), first)
+                x, k = step.x if jump is None else jump, k + 1
+            if ended:
                 return
+
+    def _to_zero(
+        self, space: ParameterSpace, start: Values, function: Callable[[Array, Any], Point], step: Step
+    ) -> Array | None:
+        """Return the coordinates with variances that are on their way to zero put there; None if there are none.
+
+        Near zero the objective is linear in the variance, so half the slope along log SD is what is left to gain;
+        steps along the logarithm would take ever longer to get it.
+        """
+        small = np.sqrt(np.diag(space.unpack(step.x, start).omega)) < _SMALL * np.sqrt(np.diag(start.omega))
+        own = {f"log chol {eta}" for eta, low in zip(space.eta, small, strict=True) if low}
+        moving = np.array([name in own for name in space.x_names], dtype=bool)
+        moving &= 0.5 * step.point.gradient > self.tolerance
+        if not moving.any():
+            return None
+        x = step.x - _FALL * moving
+        return x if function(x, step.point.extra).value < step.point.value else None
 
     def _lower_modes(self, problem: Problem, values: Values, eta: Array) -> Array | None:
         """Return the etas with those of subjects whose mode sought from zero is lower; None if there is none.
