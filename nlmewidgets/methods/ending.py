@@ -22,7 +22,7 @@ def ending(space: ParameterSpace, values: Values, information: Array | None = No
     space, values
         The parameters and the estimates.
     information : (free, free) float, optional
-        An information matrix along the unconstrained coordinates, of at least as many subjects as coordinates.
+        An information matrix along the unconstrained coordinates, of twice as many subjects as coordinates.
 
     Returns
     -------

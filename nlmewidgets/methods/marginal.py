@@ -412,7 +412,8 @@ class Approximation(Method):
             worst = int(slope.argmax())
             message += f" The largest gradient is {slope[worst]:.2g}, along {space.x_names[worst]}."
         if status == "converged":
-            enough = problem.n_subjects >= len(slope)
+            # At a minimum the scores add up to nothing: of hardly more subjects than parameters they span too little.
+            enough = problem.n_subjects >= 2 * len(slope)
             status, more = ending(space, values, step.point.hessian if enough else None)
             if status != "converged":
                 message = "Stopped where the objective changes no more."
