@@ -8,7 +8,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.methods.identifiability import identified
 
-__all__ = ["astray", "ending"]
+__all__ = ["astray", "ending", "vanished"]
 
 _FAR = 1e6
 """A positive parameter this many times its initial value, or as little, is said to have gone astray."""
@@ -75,3 +75,9 @@ def astray(space: ParameterSpace, values: Values) -> str:
         for p, v in zip(space.theta, values.theta, strict=True)
         if p.scale == "log" and not 1 / _FAR < v / p.value < _FAR
     )
+
+
+def vanished(space: ParameterSpace, values: Values) -> bool:
+    """Whether a free variance is as good as zero, where its own score is too, whatever the data say."""
+    sd, start = np.sqrt(np.diag(values.omega)), np.sqrt(np.diag(space.initial.omega))
+    return bool((sd < 1e-2 * start).any())

@@ -21,7 +21,7 @@ from nlmewidgets.core.optimise import Point, Step, quasi_newton
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.methods.base import Iteration, Method
-from nlmewidgets.methods.ending import astray, ending
+from nlmewidgets.methods.ending import astray, ending, vanished
 
 __all__ = [
     "Approximation",
@@ -259,12 +259,13 @@ class Approximation(Method):
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield every accepted quasi-Newton step.
 
-        A search that ends with a parameter gone astray is repeated from typical values of nearly equal individuals: far
+        A search that ends with a parameter gone astray, or a variance at zero, is repeated from typical values of nearly equal individuals: far
         from the data, variances grow instead of the typical values moving.  The better of both ends counts.
         """
         lost: Iteration | None = None
         for iteration in self._search(problem, start):
-            if iteration.status in ("converged", "limit") and astray(problem.space, iteration.values):
+            ended = iteration.status in ("converged", "limit")
+            if ended and (astray(problem.space, iteration.values) or vanished(problem.space, iteration.values)):
                 lost = iteration
                 yield replace(lost, status="running", message="", progress=0.5)
                 break
