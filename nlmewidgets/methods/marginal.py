@@ -259,8 +259,9 @@ class Approximation(Method):
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield every accepted quasi-Newton step.
 
-        A search that ends with a parameter gone astray, or a variance at zero, is repeated from typical values of nearly equal individuals: far
-        from the data, variances grow instead of the typical values moving.  The better of both ends counts.
+        A search that ends with a parameter gone astray, or a variance at zero, is repeated from typical values of
+        nearly equal individuals: far from the data, variances grow instead of the typical values moving, and one
+        at zero has no slope to leave by.  The better of both ends counts.
         """
         lost: Iteration | None = None
         for iteration in self._search(problem, start):
