@@ -8,7 +8,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.methods.identifiability import identified
 
-__all__ = ["astray", "ending", "vanished"]
+__all__ = ["astray", "doubtful", "ending"]
 
 _FAR = 1e6
 """A positive parameter this many times its initial value, or as little, is said to have gone astray."""
@@ -77,7 +77,12 @@ def astray(space: ParameterSpace, values: Values) -> str:
     )
 
 
-def vanished(space: ParameterSpace, values: Values) -> bool:
-    """Whether a free variance is as good as zero, where its own score is too, whatever the data say."""
+def doubtful(space: ParameterSpace, values: Values) -> bool:
+    """Whether a search ended where searches from afar get stuck, so that another is worth its price.
+
+    That is: a free variance as good as zero, where its own score is too whatever the data say; a positive theta a
+    thousandfold from its start; a standard deviation thirty times its start.
+    """
     sd, start = np.sqrt(np.diag(values.omega)), np.sqrt(np.diag(space.initial.omega))
-    return bool((sd < 1e-2 * start).any())
+    far = [p.scale == "log" and not 1e-3 < v / p.value < 1e3 for p, v in zip(space.theta, values.theta, strict=True)]
+    return bool((sd < 1e-2 * start).any() or (sd > 30.0 * start).any() or any(far))

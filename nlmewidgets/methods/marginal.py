@@ -21,7 +21,7 @@ from nlmewidgets.core.optimise import Point, Step, quasi_newton
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.methods.base import Iteration, Method
-from nlmewidgets.methods.ending import astray, ending, vanished
+from nlmewidgets.methods.ending import doubtful, ending
 
 __all__ = [
     "Approximation",
@@ -259,14 +259,14 @@ class Approximation(Method):
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield every accepted quasi-Newton step.
 
-        A search that ends with a parameter gone astray, or a variance at zero, is repeated from typical values of
+        A search that ends in doubt (`doubtful`: astray, or a variance at zero) is repeated from typical values of
         nearly equal individuals: far from the data, variances grow instead of the typical values moving, and one
         at zero has no slope to leave by.  The better of both ends counts.
         """
         lost: Iteration | None = None
         for iteration in self._search(problem, start):
             ended = iteration.status in ("converged", "limit")
-            if ended and (astray(problem.space, iteration.values) or vanished(problem.space, iteration.values)):
+            if ended and doubtful(problem.space, iteration.values):
                 lost = iteration
                 yield replace(lost, status="running", message="", progress=0.5)
                 break

@@ -90,6 +90,13 @@ def test_pictures_wait_for_a_fit_and_then_are_drawn(explorer) -> None:
     judge.picture.value = "influence"
     judge.wait(60)
     assert "Cook distance" in judge.image.value
+
+
+@pytest.mark.slow
+def test_the_report_is_offered_for_download(explorer) -> None:
+    judge = explorer.panels["judge"]
+    explorer.start().wait(30)
+    judge.show()
     judge.hide()
     judge.save.click()
     judge.wait(240)
