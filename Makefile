@@ -74,7 +74,7 @@ influence: $(VENV)/.test
 
 screenshots: $(VENV)/.test browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k 'readable or line_of_code'
-	@cd docs/images && rm -f app-*-dark.png app-fit-light.png state-*.png look-covariates-*.png look-summary-*.png look-profiles-dark.png look-nca-light.png code-light.png convergence-dark.png covariates-dark.png individuals-dark.png population-dark.png shrinkage-dark.png && ls
+	@cd docs/images && rm -f app-*-dark.png app-fit-light.png state-*.png look-covariates-*.png look-summary-*.png look-profiles-dark.png look-nca-light.png code-light.png convergence-dark.png covariates-dark.png individuals-dark.png population-dark.png shrinkage-dark.png runs-dark.png judge-dark.png && ls
 
 binder:
 	@PYTHON=$(PYTHON) sh .ci/binder.sh
