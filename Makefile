@@ -16,7 +16,7 @@ help:
 	@echo "make calibration do diagnostics keep their levels, and what do they see? (three minutes)"
 	@echo "make influence   one-step influence against refits, levels of covariate tests, predicted shrinkage"
 	@echo "make contact-sheet docs/library.html: every structure of the library"
-	@echo "make gallery     docs/gallery.html: every picture of a fit, with how to read it"
+	@echo "make gallery     docs/gallery.html: every diagnostic of a fit, with how to read it"
 	@echo "make binder      install binder/ into a throw-away environment, run its start page, print its size"
 	@echo "make screenshots pictures of the environment for the README"
 

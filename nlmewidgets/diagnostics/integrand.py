@@ -30,6 +30,7 @@ from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.methods import METHODS
 from nlmewidgets.methods.marginal import log_det, precision_of
 from nlmewidgets.methods.quadrature import grid_dimension, nodes_within, product_grid
 
@@ -51,7 +52,7 @@ class Integrand:
     exact : (points, ...) float
         −2 log p(y, η), without log 2π of each normal observation.
     approximations : mapping
-        The same of 'fo', 'focei' and 'laplace', by name; see the module.
+        The same of 'fo', 'foce', 'focei' and 'laplace', by name; see the module.
     centres : mapping
         Where each is centred, (etas shown,) float.
     nodes, share : (k, etas shown), (k,) float
@@ -155,14 +156,16 @@ def integrand(
     mode, top = modes.eta[:, 0], float(modes.value[0]) + constant
     gaussians = {"laplace": _Gaussian(top, mode, 0.5 * modes.hessian[0])}
     refused: dict[str, str] = {}
-    if (why := own.not_normal()) is None:
-        gaussians["focei"] = _Gaussian(top, mode, 0.5 * modes.information[0])
-    else:
-        refused["focei"] = f"FOCEI does not treat {why}."
-    if (why := own.not_normal(transformed=False, correlated=False)) is None:
-        gaussians["fo"] = _first_order(own, values, typical, precision, constant)
-    else:
-        refused["fo"] = f"FO does not treat {why}."
+    makers = {
+        "focei": lambda: _Gaussian(top, mode, 0.5 * modes.information[0]),
+        "foce": lambda: _without_interaction(own, values, typical, precision, constant),
+        "fo": lambda: _first_order(own, values, typical, precision, constant),
+    }
+    for name, make in makers.items():
+        if (why := METHODS[name]().refusal(own)) is None:
+            gaussians[name] = make()
+        else:
+            refused[name] = why
 
     curved = gaussians["laplace"] if np.linalg.eigvalsh(0.5 * modes.hessian[0])[0] > 0 else gaussians.get("focei")
     placing = _Gaussian(top, mode, precision) if curved is None else curved
@@ -181,7 +184,7 @@ def integrand(
 
     at, terms = quadrature(nodes)
     rows: dict[str, float] = {
-        name: gaussians[name].minus2log for name in ("fo", "focei", "laplace") if name in gaussians
+        name: gaussians[name].minus2log for name in ("fo", "foce", "focei", "laplace") if name in gaussians
     }
     rows[f"agq, {nodes} nodes"] = -2.0 * float(logsumexp(terms))
     finest = max(nodes_within(grid_dimension(own), 20_000, 41), nodes)
@@ -202,6 +205,16 @@ def integrand(
         contributions=table,
         refused=refused,
     )
+
+
+def _without_interaction(
+    problem: Problem, values: Values, typical: Array, precision: Array, constant: float
+) -> _Gaussian:
+    """Return FOCE's integrand: around the mode of the density whose residual variance is frozen at η = 0."""
+    with np.errstate(all="ignore"):
+        f = problem.predict(problem.slots(typical, np.zeros((problem.n_eta, 1))))
+        modes = find_modes(problem.frozen(f), typical, precision, values.sigma)
+    return _Gaussian(float(modes.value[0]) + constant, modes.eta[:, 0], 0.5 * modes.information[0])
 
 
 def _first_order(problem: Problem, values: Values, typical: Array, precision: Array, constant: float) -> _Gaussian:

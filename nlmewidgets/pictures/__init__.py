@@ -12,13 +12,20 @@ from typing import Any
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.verbs import VERBS
 from nlmewidgets.fit import Fit
-from nlmewidgets.pictures import course, effects, goodness, predictive
+from nlmewidgets.pictures import checks, course, effects, goodness, predictive
 from nlmewidgets.pictures.base import Drawing, Picture
 
 __all__ = ["PICTURES", "Drawing", "Picture", "draw"]
 
 PICTURES: dict[str, Picture] = {
-    p.name: p for p in (*goodness.PICTURES, *predictive.PICTURES, *effects.PICTURES, *course.PICTURES)
+    p.name: p
+    for p in (
+        *goodness.PICTURES,
+        *predictive.PICTURES,
+        *checks.PICTURES,
+        *effects.PICTURES,
+        *course.PICTURES,
+    )
 }
 """Every picture by its name, in the order of a report."""
 

@@ -138,10 +138,10 @@ def integral(fit: Fit) -> Figure:
     found = [integrand(fit.problem, fit.values, i, points=61, nodes=3) for i in ids]
     worst = max(found, key=lambda x: float(np.nan_to_num(x.contributions["difference"].abs()).max()))
     shown = {"exact": worst.exact} | dict(worst.approximations)
-    figure, axes = grid(len(shown) if len(worst.names) == 2 else 1, 4, width=2.7, height=2.5)
+    figure, axes = grid(len(shown) if len(worst.names) == 2 else 1, 5, width=2.4, height=2.5)
     least = worst.exact.min()
     if len(worst.names) == 1:
-        for (name, surface), colour in zip(shown.items(), (DARK, BLUE, ORANGE, GREEN), strict=False):
+        for (name, surface), colour in zip(shown.items(), (DARK, BLUE, ORANGE, GREEN, PINK), strict=False):
             axes[0].plot(worst.axes[0], np.exp(-0.5 * (surface - least)), color=colour, lw=1.4, label=name)
         axes[0].set(xlabel=worst.names[0], ylabel="density, relative to its mode")
         axes[0].legend()

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from nlmewidgets.diagnostics.npde import npde
+from nlmewidgets.diagnostics.survival import has_exact_times
 from nlmewidgets.diagnostics.vpc import vpc
 from nlmewidgets.fit import Fit
 from nlmewidgets.pictures.base import BLUE, DARK, GREY, ORANGE, Picture, empty, grid, label, running
@@ -15,7 +16,7 @@ from nlmewidgets.pictures.base import BLUE, DARK, GREY, ORANGE, Picture, empty, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["PICTURES"]
+__all__ = ["PICTURES", "simulated"]
 
 _REPLICATES = 500
 
@@ -46,8 +47,8 @@ def _check(fit: Fit, **options: object) -> Figure:
         groups = list(table.groupby(by, sort=True)) if by else [("", table)]
         if own.kind == "quantiles":
             ax.plot(points["x"], points["y"], "o", color=GREY, ms=2.5, mew=0, alpha=0.6)
-        for key, rows in groups:
-            middle = own.kind == "quantiles" and abs(float(key) - 0.5) < 1e-9
+        for k, (key, rows) in enumerate(groups):
+            middle = abs(float(key) - 0.5) < 1e-9 if own.kind == "quantiles" else k % 2 == 1
             colour = ORANGE if middle else BLUE
             x = rows["x"].to_numpy(float)
             ax.fill_between(x, rows["low"], rows["high"], color=colour, alpha=0.22, lw=0)
@@ -69,7 +70,8 @@ def _check(fit: Fit, **options: object) -> Figure:
         )
         if len(panels) > 1:
             ax.set_title(name if len(names) > 1 else str(stratum))
-        ax.legend(loc="upper right", fontsize=7)
+        if by:
+            ax.legend(loc="upper right", fontsize=7)
     return figure
 
 
@@ -98,7 +100,14 @@ def errors(fit: Fit) -> Figure:
     return figure
 
 
-def _simulated(fit: Fit) -> str:
+def checked(fit: Fit) -> str:
+    """Return why a fit has no visual predictive check; exact times of events have one by their hazard."""
+    exact = any(has_exact_times(fit.problem, which) for which in np.unique(fit.problem.output))
+    return "" if exact else simulated(fit)
+
+
+def simulated(fit: Fit) -> str:
+    """Return why the data of a fit cannot be simulated, '' if they can."""
     try:
         fit.model.simulate(fit.problem.data.subset(fit.problem.data.ids[:1]), seed=0)
     except Exception as error:  # a likelihood that cannot be drawn from says so in its own words
@@ -115,7 +124,7 @@ PICTURES = (
         "that leaves its band is a misfit.",
         "Different doses or covariates in one bin widen the bands until anything fits: correct by the prediction or "
         "stratify; adaptive designs and drop-out make it wrong.",
-        _simulated,
+        checked,
     ),
     Picture(
         "pcvpc",
@@ -125,7 +134,7 @@ PICTURES = (
         "covariates no longer widen the bands.",
         "Correction hides a misfit of the dose or covariate itself: look at the strata too.",
         lambda fit: (
-            _simulated(fit) or ("" if fit.problem.normal_rows.all() else "It corrects measured, normal data only.")
+            simulated(fit) or ("" if fit.problem.normal_rows.all() else "It corrects measured, normal data only.")
         ),
     ),
     Picture(
@@ -135,6 +144,6 @@ PICTURES = (
         "N(0, 1) if the model is right, whatever its nonlinearity and shrinkage: points on the diagonal, and no trend "
         "over time.",
         "They are decorrelated within a subject by its mean and covariance only; with few replicates extremes are cut.",
-        _simulated,
+        simulated,
     ),
 )

@@ -1,72 +1,94 @@
-"""The gallery: every picture once, of a shipped data set, with how to read it and when it misleads."""
+"""The gallery: every diagnostic once, of shipped data, with how to read it and when it misleads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
-import sympy as sp
+import pandas as pd
 
-from nlmewidgets.core.distributions import LogNormal
-from nlmewidgets.core.model import Model
-from nlmewidgets.core.symbols import covariate, time
-from nlmewidgets.datasets import load
 from nlmewidgets.fit import Fit
-from nlmewidgets.fit.run import fit as run
-from nlmewidgets.library.likelihood import Poisson
-from nlmewidgets.library.pk_iv import iv_1cpt
-from nlmewidgets.library.pk_oral import oral_1cpt
-from nlmewidgets.library.residual import Additive
 from nlmewidgets.pictures import PICTURES
-from nlmewidgets.report.page import page
+from nlmewidgets.report import examples
+from nlmewidgets.report.page import page, table
+from nlmewidgets.report.tables import TABLES, Table
 
-__all__ = ["EXAMPLES", "gallery"]
-
-
-def theophylline() -> Fit:
-    """Return a fit of theophylline."""
-    model = oral_1cpt(
-        ka=LogNormal(1.5, sd=0.6), CL=LogNormal(2.8, sd=0.3), V=LogNormal(32.0, sd=0.2), residual=Additive(0.7)
-    )
-    return run(model, load("theophylline"), "focei")
+__all__ = ["EXAMPLES", "Shown", "gallery"]
 
 
-def phenobarbital() -> Fit:
-    """Return a fit of phenobarbital without covariates: sparse, with much shrinkage."""
-    model = iv_1cpt(CL=LogNormal(0.006, sd=0.5), V=LogNormal(1.4, sd=0.4), residual=Additive(3.0))
-    return run(model, load("phenobarbital"), "focei")
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the gallery.
+
+    Attributes
+    ----------
+    name : str
+    options : mapping
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *self.options])
+
+    @property
+    def code(self) -> str:
+        """The call that makes it."""
+        options = "".join(f", {k}={v!r}" for k, v in self.options.items())
+        return f"fit.draw({self.name!r}{options})"
 
 
-def counts() -> Fit:
-    """Return a fit of counts, with the effect of treatment."""
-    base, effect, onset = sp.symbols("base effect onset", positive=True)
-    rate = base * sp.exp(-effect * covariate("TRT") * (1 - sp.exp(-time / onset)))
-    parameters = {base: LogNormal(5.0, sd=0.5), effect: LogNormal(0.4, sd=0.4), onset: LogNormal(2.0)}
-    model = Model({"y": Poisson(rate)}, parameters, name="Counts under treatment")
-    return run(model, load("counts"), "laplace")
+def _shown(*names: str) -> tuple[Shown, ...]:
+    return tuple(map(Shown, names))
 
 
-EXAMPLES: Mapping[str, tuple[Callable[[], Fit], tuple[str, ...]]] = {
-    "Theophylline": (theophylline, tuple(PICTURES)),
-    "Phenobarbital, sparse": (phenobarbital, ("eta-distribution", "eta-covariates", "pcvpc", "influence")),
-    "Counts": (counts, ("vpc", "npde", "eta-distribution")),
+EXAMPLES: Mapping[str, tuple[Callable[[], Fit], tuple[Shown, ...]]] = {
+    "Theophylline": (examples.theophylline, _shown(*(n for n in PICTURES if n != "quantile-residuals"))),
+    "Phenobarbital, sparse": (
+        examples.phenobarbital,
+        (
+            *_shown("eta-distribution", "eta-covariates", "shrinkage", "pcvpc", "influence"),
+            *(Shown(name, {"samples": True}) for name in ("eta-distribution", "eta-pairs", "eta-covariates")),
+        ),
+    ),
+    "Counts": (examples.counts, _shown("vpc", "npde", "quantile-residuals", "eta-distribution")),
+    "Classes": (examples.classes, _shown("vpc", "quantile-residuals")),
+    "Events": (examples.events, _shown("vpc")),
 }
 """Name → (a fit, the pictures shown of it)."""
 
 
-def gallery(examples: Mapping[str, tuple[Callable[[], Fit], tuple[str, ...]]] = EXAMPLES) -> str:
+def gallery(
+    shown: Mapping[str, tuple[Callable[[], Fit], Sequence[Shown]]] = EXAMPLES, tables: Iterable[Table] = TABLES
+) -> str:
     """Return the page as HTML."""
     sections = []
-    for title, (make, names) in examples.items():
+    for title, (make, pictures) in shown.items():
         fit = make()
         body = ""
-        for name in names:
-            drawing = PICTURES[name](fit)
-            body += (
-                f"<figure><h3>{escape(drawing.title)}</h3><p><code>fit.draw({name!r})</code></p>{drawing.svg}"
-                f"<figcaption><b>Reading.</b> {escape(drawing.read)} <b>Beware.</b> {escape(drawing.misleads)}"
-                "</figcaption></figure>"
-            )
+        for own in pictures:
+            drawing = PICTURES[own.name](fit, **own.options)
+            body += _figure(drawing.title, own.code, drawing.svg, drawing.read, drawing.misleads)
         sections.append((title.split(",")[0].lower(), title, body))
-    lead = "<p>What <code>fit.draw(name)</code> makes, how to read it, and when it misleads.</p>"
+    fit, body = examples.theophylline(), ""
+    for own in tables:
+        body += _figure(own.title, own.code, _table(own.make(fit)), own.read, own.misleads)
+    sections.append(("tables", "Tables", body))
+    lead = "<p>What <code>fit.draw(name)</code> makes and the tables behind: how to read each, when it misleads.</p>"
     return page("Gallery of diagnostics", sections, lead)
+
+
+def _figure(title: str, code: str, body: str, read: str, misleads: str) -> str:
+    return (
+        f"<figure><h3>{escape(title)}</h3><p><code>{escape(code)}</code></p>{body}<figcaption><b>Reading.</b> "
+        f"{escape(read)} <b>Beware.</b> {escape(misleads)}</figcaption></figure>"
+    )
+
+
+def _table(frame: pd.DataFrame) -> str:
+    few = frame.head(5)
+    more = f"<p class='soft'>… {len(frame) - 5} rows more</p>" if len(frame) > 5 else ""
+    return table(few, index=not isinstance(frame.index, pd.RangeIndex)) + more

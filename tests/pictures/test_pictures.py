@@ -12,10 +12,10 @@ import pytest
 import nlmewidgets as nw
 from nlmewidgets.pictures import PICTURES
 from nlmewidgets.pictures.base import running
-from nlmewidgets.report.gallery import EXAMPLES
+from nlmewidgets.report.gallery import EXAMPLES, Shown
 
-SHOWN = [(which, name) for which, (_, names) in EXAMPLES.items() for name in names]
-REFUSED = [("Counts", "residuals"), ("Counts", "pcvpc"), ("Counts", "individuals")]
+SHOWN = [(which, own) for which, (_, pictures) in EXAMPLES.items() for own in pictures]
+REFUSED = [("Counts", Shown(name)) for name in ("residuals", "pcvpc", "individuals")]
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +39,17 @@ def texts(figure: object) -> list[tuple[str, object]]:
     return [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in shown]
 
 
-@pytest.mark.parametrize(("which", "name"), SHOWN + REFUSED)
-def test_a_picture_is_readable_or_says_why_not(which: str, name: str, fits: dict[str, nw.Fit]) -> None:
-    fit = fits[which]
+@pytest.mark.parametrize(("which", "own"), SHOWN + REFUSED, ids=str)
+def test_a_picture_is_readable_or_says_why_not(which: str, own: Shown, fits: dict[str, nw.Fit]) -> None:
+    fit, name = fits[which], own.name
     why = PICTURES[name].refusal(fit)
-    assert bool(why) == ((which, name) in REFUSED)
+    assert bool(why) == ((which, own) in REFUSED)
     if why:
         assert re.match(r"^[A-Z].*\.$", why)
         with pytest.raises(nw.NlmeError, match=re.escape(why)):
             fit.draw(name)
         return
-    drawing = fit.draw(name)
+    drawing = fit.draw(name, **own.options)
     width, height = drawing.figure.bbox.width, drawing.figure.bbox.height
     found = texts(drawing.figure)
     for text, box in found:

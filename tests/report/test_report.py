@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import nlmewidgets as nw
-from nlmewidgets.report.gallery import EXAMPLES, counts, gallery, theophylline
+from nlmewidgets.report.examples import counts, theophylline
+from nlmewidgets.report.gallery import EXAMPLES, Shown, gallery
+from nlmewidgets.report.tables import TABLES, Table
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,27 @@ def test_what_cannot_be_written_is_said(fit: nw.Fit, tmp_path: Path) -> None:
 
 def test_the_gallery_shows_an_example_with_both_sentences() -> None:
     make, _ = EXAMPLES["Counts"]
-    page = gallery({"Counts": (make, ("eta-distribution",))})
-    assert page.count("<figure>") == page.count("<b>Reading.</b>") == page.count("<b>Beware.</b>") == 1
-    shown = {name for _, names in EXAMPLES.values() for name in names}
-    assert shown == set(nw.pictures.PICTURES)
+    page = gallery({"Counts": (make, (Shown("eta-distribution"),))}, TABLES[:1])
+    assert page.count("<figure>") == page.count("<b>Reading.</b>") == page.count("<b>Beware.</b>") == 2
+    assert {own.name for _, pictures in EXAMPLES.values() for own in pictures} == set(nw.pictures.PICTURES)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.title)
+def test_a_table_of_the_gallery_is_made(table: Table, fit: nw.Fit) -> None:
+    made = table.make(fit)
+    assert len(made)
+    assert made.notna().any().any()
+
+
+def test_the_gallery_has_every_diagnostic_of_a_fit() -> None:
+    code = " ".join(table.code for table in TABLES) + " ".join(f"{name} " for name in nw.pictures.PICTURES)
+    elsewhere = {"simulate", "correction", "bins"}
+    for name in nw.diagnostics.__all__:
+        own = getattr(nw.diagnostics, name)
+        if (
+            callable(own)
+            and not isinstance(own, type)
+            and name not in elsewhere
+            and "fit" in own.__code__.co_varnames[:1]
+        ):
+            assert name in code, f"{name} has no example in the gallery"
