@@ -74,8 +74,8 @@ def gallery(
             body += _figure(drawing.title, own.code, drawing.svg, drawing.read, drawing.misleads)
         sections.append((title.split(",")[0].lower(), title, body))
     fit, body = examples.theophylline(), ""
-    for own in tables:
-        body += _figure(own.title, own.code, _table(own.make(fit)), own.read, own.misleads)
+    for each in tables:
+        body += _figure(each.title, each.code, _table(each.make(fit)), each.read, each.misleads)
     sections.append(("tables", "Tables", body))
     lead = "<p>What <code>fit.draw(name)</code> makes and the tables behind: how to read each, when it misleads.</p>"
     return page("Gallery of diagnostics", sections, lead)

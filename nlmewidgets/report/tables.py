@@ -31,7 +31,7 @@ from nlmewidgets.diagnostics import (
 )
 from nlmewidgets.fit import Fit, compare
 from nlmewidgets.fit.run import fit as run
-from nlmewidgets.methods import METHODS
+from nlmewidgets.methods.focei import FOCEI
 
 __all__ = ["TABLES", "Table"]
 
@@ -171,7 +171,7 @@ TABLES = (
     Table(
         "Influence",
         "nw.diagnostics.influence(problem, values, method)",
-        lambda fit: influence(fit.problem, fit.values, METHODS["focei"](), fit.etas.T),
+        lambda fit: influence(fit.problem, fit.values, FOCEI(), fit.etas.T),
         "Estimates without each subject, by one Newton step, and how far they move.",
         "For the most extreme subjects ('held' above all) refit without them.",
     ),
