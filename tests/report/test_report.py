@@ -84,7 +84,6 @@ def test_a_table_of_the_gallery_is_made(table: Table, fit: nw.Fit) -> None:
 
 def test_the_gallery_has_every_diagnostic_of_a_fit() -> None:
     code = " ".join(table.code for table in TABLES) + " ".join(f"{name} " for name in nw.pictures.PICTURES)
-    elsewhere = {"simulate", "correction", "bins"}
     for name in nw.diagnostics.__all__:
         own = getattr(nw.diagnostics, name)
         if (
