@@ -89,7 +89,7 @@ def test_the_gallery_has_every_diagnostic_of_a_fit() -> None:
         if (
             callable(own)
             and not isinstance(own, type)
-            and name not in elsewhere
+            and name != "flip_flop"  # one of the notes
             and "fit" in own.__code__.co_varnames[:1]
         ):
             assert name in code, f"{name} has no example in the gallery"
