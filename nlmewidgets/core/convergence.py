@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import fft, special
-from scipy.stats import rankdata
 
 from nlmewidgets.core.arrays import Array
 
@@ -26,6 +25,8 @@ def _split(draws: Array) -> Array:
 
 
 def _normal_scores(draws: Array) -> Array:
+    from scipy.stats import rankdata  # a second to import
+
     ranks = rankdata(draws, method="average").reshape(draws.shape)
     return np.asarray(special.ndtri((ranks - 0.375) / (draws.size + 0.25)))
 

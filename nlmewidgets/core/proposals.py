@@ -14,7 +14,6 @@ from math import lgamma, log, pi
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.sample import Target
@@ -34,6 +33,8 @@ def scattered(rng: np.random.Generator, dimensions: int, log2_points: int, subje
     One scrambled Sobol sequence, shifted digitally by random numbers of each subject's own: every point is
     uniform, so means over them are unbiased, and the errors of different subjects are independent.
     """
+    from scipy.stats import qmc  # a second to import
+
     sobol = qmc.Sobol(dimensions, scramble=True, bits=_BITS, seed=rng).random_base2(log2_points)
     digits = (sobol.T * 2.0**_BITS).astype(np.uint32)
     shift = rng.integers(0, 2**_BITS, (dimensions, 1, subjects), dtype=np.uint32)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.integrate import solve_ivp
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.datasets.card import Dataset
@@ -42,6 +41,8 @@ def _oral(t: Array, dose: float, ka: float, cl: float, v: float) -> Array:
 
 def pkpd_turnover(rng: np.random.Generator) -> pd.DataFrame:
     """Return an oral anticoagulant whose concentration inhibits the production of clotting activity."""
+    from scipy.integrate import solve_ivp  # dear to import, and needed only to make the file
+
     p, n = TURNOVER, 32
     male = rng.random(n) < 0.7
     weight = np.round(np.clip(rng.normal(np.where(male, 75.0, 60.0), 9.0), 42.0, 105.0), 1)

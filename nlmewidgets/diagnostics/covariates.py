@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.parameters import Values
@@ -171,7 +171,7 @@ def _p(statistic: float, d: int, n: int) -> float:
     if statistic >= n:
         return 0.0
     rest = n - d - 1
-    return float(stats.f.sf((statistic / d) / ((n - statistic) / rest), d, rest))
+    return float(special.fdtrc(d, rest, (statistic / d) / ((n - statistic) / rest)))
 
 
 def _ebe_p(z: Array, eta: Array) -> float:

@@ -23,9 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import brentq
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from nlmewidgets.core.errors import MethodError, NlmeError
 from nlmewidgets.fit import Fit
@@ -134,7 +132,7 @@ def profile(
         notes.append(
             f"The profile is of {method.title}: the fit is by {fit.method}, which has no likelihood to profile."
         )
-    limit = float(chi2.ppf(level, 1))
+    limit = 2.0 * float(gammaincinv(0.5, level))  # the quantile of chi-squared, 1 degree of freedom
     wald = base.intervals(level, kind="R").reindex(names)
     rows: list[dict[str, float | str]] = []
     ends: dict[str, dict[str, float | str]] = {}
@@ -283,6 +281,9 @@ class _Sides:
 
     def _crossing(self, side: list[_Point], goal: float) -> float:
         """Return where z is the goal, by monotone interpolation."""
+        from scipy.interpolate import PchipInterpolator  # dear to import
+        from scipy.optimize import brentq
+
         away = np.array([abs(p.x - self.at) for p in side])
         curve = PchipInterpolator(away, np.maximum.accumulate([p.z for p in side]))
         at = brentq(lambda v: float(curve(v)) - goal, away[-2], away[-1])

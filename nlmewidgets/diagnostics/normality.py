@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import DataError
@@ -45,6 +45,8 @@ def npde_test(x: Array | pd.Series) -> pd.Series:
     Brendel, Comets, Laffont & Mentré (2010), doi:10.1007/s10928-009-9143-7; Comets, Brendel & Mentré (2008),
     doi:10.1016/j.cmpb.2007.12.002.
     """
+    from scipy import stats  # a second to import
+
     known = np.asarray(x, dtype=float)
     known = known[np.isfinite(known)]
     n = len(known)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from nlmewidgets.core.errors import DataError
 from nlmewidgets.diagnostics.replicates import Source, replicates
@@ -47,7 +47,7 @@ def outlying_observations(fit: Fit, *, level: float = 0.05, n: int = 300, seed: 
     for column in ("CWRES", "NPD"):
         z = table[column].to_numpy(float) if column in table else np.full(len(table), np.nan)
         count = max(int(np.isfinite(z).sum()), 1)
-        shown[f"p_{column.lower()}"] = np.minimum(2.0 * stats.norm.sf(np.abs(z)) * count, 1.0)
+        shown[f"p_{column.lower()}"] = np.minimum(2.0 * special.ndtr(-np.abs(z)) * count, 1.0)
     least = shown[["p_cwres", "p_npd"]].min(axis=1)
     kept = shown[least.le(level)] if level < 1 else shown
     return kept.loc[least[kept.index].sort_values(kind="stable").index]
@@ -82,6 +82,8 @@ def outlying_subjects(fit: Fit, *, n: int = 300, seed: int = 0) -> pd.DataFrame:
     MethodError
         If n is too small.
     """
+    from scipy import stats  # a second to import
+
     problem = fit.problem
     if np.asarray(problem.data.cens).any():
         raise DataError(

@@ -6,7 +6,7 @@ import math
 from functools import cache
 
 import sympy as sp
-from scipy import stats
+from scipy import special
 
 from nlmewidgets.core.distributions import LogNormal
 from nlmewidgets.core.effects import power
@@ -145,17 +145,23 @@ def _sees() -> Number:
     fit = psychometric()
     median, omega = float(fit.theta["threshold"]), float(fit.estimates["omega_threshold"])
     z = math.log(16.0 / median) / omega
-    share = float(stats.norm.cdf(z))
+    share = float(special.ndtr(z))
     # SAEM ends within 0.1 standard errors of the maximum; the delta method carries that to the share.
     se = fit.uncertainty_by("S").se
-    error = 0.1 * float(stats.norm.pdf(z)) / omega * math.hypot(se["threshold"] / median, z * se["omega_threshold"])
+    error = (
+        0.1
+        * math.exp(-0.5 * z * z)
+        / math.sqrt(2.0 * math.pi)
+        / omega
+        * math.hypot(se["threshold"] / median, z * se["omega_threshold"])
+    )
     return Number(
         share,
         decimals=2,
         error=error,
         mistakes=(
             Mistake(1.0 - share, "these have a threshold above 16 %."),
-            Mistake(float(stats.norm.cdf((16.0 - median) / (median * omega))), "thresholds are log-normal: take logs."),
+            Mistake(float(special.ndtr((16.0 - median) / (median * omega))), "thresholds are log-normal: take logs."),
         ),
         why="The question is about people, so omega answers it; the standard error of the median does not.",
     )

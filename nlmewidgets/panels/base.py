@@ -57,6 +57,9 @@ class Panel:
         """Stop drawing until shown again."""
         self.visible = False
 
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for what is computed beside the interface, if anything is."""
+
     def _changed(self, part: str) -> None:
         self._stale.add(part)
         if self.visible:

@@ -327,6 +327,9 @@ class Explorer(State, ipw.VBox):
             self._job.wait(timeout)
         self._guessing.wait(timeout)
         self._latest.wait(timeout)
+        for panel in self.panels.values():
+            if panel.visible:
+                panel.wait(timeout)
         return self
 
     def _iterations(self, new: Sequence[Any]) -> None:

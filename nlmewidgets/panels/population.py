@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any, ClassVar
@@ -11,8 +12,12 @@ import ipywidgets as ipw
 import numpy as np
 import traitlets as tl
 
+from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.parameters import Values
+from nlmewidgets.core.problem import Problem
 from nlmewidgets.diagnostics import individual_curves, population_band, typical_curve
 from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption, legend
+from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.theme import BAND, DATA, FIT, SELECTED
 
 __all__ = ["PopulationPanel"]
@@ -20,6 +25,8 @@ __all__ = ["PopulationPanel"]
 _TIMES = 81
 _SIMULATED = 360
 """Curves simulated for the band; the same random draws at every redraw."""
+_SLOW = 0.03
+"""Seconds: a band that takes longer (differential equations) follows the typical curve, beside the sliders."""
 
 
 class PopulationPanel(Panel):
@@ -35,6 +42,8 @@ class PopulationPanel(Panel):
     def build(self) -> None:
         """Make the figure; observations are drawn once, lines move."""
         state = self.state
+        self._bands: Latest[tuple[Problem, Values], tuple[Problem, Values, Array]] = Latest(self._band, self._banded)
+        self._cost = 0.0
         self._grid()
         draws = max(1, round(_SIMULATED / self.grid.n_subjects))
         rng = np.random.default_rng(0)
@@ -138,14 +147,38 @@ class PopulationPanel(Panel):
     def draw_population(self) -> None:
         """Move the typical curve and the band to the values shown; hide them where there are none."""
         values = self.state.shown
-        typical = typical_curve(self.grid, values)
-        edges = population_band(self.grid, values, self.normal, self.noise, (0.05, 0.95)).to_numpy().T
-        good = bool(np.isfinite(typical).all() and np.isfinite(edges).all())
-        self.typical.visible = self.band.visible = good
-        if good:
-            self.typical.y = self._line(typical)
-            self.band.y = self._line(edges)
-        self._span(typical, edges) if good else self._span()
+        self._curve = typical_curve(self.grid, values)
+        self.typical.visible = bool(np.isfinite(self._curve).all())
+        if self.typical.visible:
+            self.typical.y = self._line(self._curve)
+        if self._cost > _SLOW:
+            self._bands.put((self.grid, values))
+        else:
+            self._banded(self._band((self.grid, values)))
+
+    def _band(self, request: tuple[Problem, Values]) -> tuple[Problem, Values, Array]:
+        grid, values = request
+        began = time.perf_counter()
+        edges = population_band(grid, values, self.normal, self.noise, (0.05, 0.95)).to_numpy().T
+        self._cost = time.perf_counter() - began
+        return grid, values, edges
+
+    def _banded(self, found: tuple[Problem, Values, Array]) -> None:
+        """Draw the band, unless another output or other values are shown by now."""
+        grid, values, edges = found
+        with self.state.lock:
+            if grid is not self.grid or values is not self.state.shown:
+                return
+            self.band.visible = self.typical.visible and bool(np.isfinite(edges).all())
+            if self.band.visible:
+                self.band.y = self._line(edges)
+                self._span(self._curve, edges)
+            else:
+                self._span()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for a band that is being computed."""
+        self._bands.wait(timeout)
 
     def draw_selected(self) -> None:
         """Move the selected subjects' curves, and say what is shown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.diagnostics import npc, predicted_shrinkage, quantile_residuals
@@ -44,7 +44,7 @@ def any_residuals(fit: Fit) -> Figure:
     known = np.isfinite(values)
     figure, axes = grid(2, 2, width=3.8, height=3.0)
     ordered = np.sort(values[known])
-    normal = stats.norm.ppf((np.arange(len(ordered)) + 0.5) / len(ordered))
+    normal = special.ndtri((np.arange(len(ordered)) + 0.5) / len(ordered))
     axes[0].plot(normal, ordered, "o", color=BLUE, ms=3, mew=0, alpha=0.7)
     ends = [float(min(normal[0], ordered[0])), float(max(normal[-1], ordered[-1]))]
     axes[0].plot(ends, ends, color=DARK, lw=0.9)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.diagnostics import influence, integrand, profile, variance_split
@@ -78,6 +77,8 @@ def subjects(fit: Fit) -> Figure:
 
 def profiles(fit: Fit, parameters: str | Sequence[str] | None = None) -> Figure:
     """Draw the profile likelihood of parameters, of the thetas without a choice, beside Wald's parabola."""
+    from scipy.interpolate import PchipInterpolator  # dear to import
+
     space = fit.start.space
     chosen = parameters if parameters is not None else [p.name for p in space.theta if not p.fixed]
     found = profile(fit, chosen, progress=False)

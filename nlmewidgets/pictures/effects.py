@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from nlmewidgets.diagnostics import covariate_tests, eta_samples
 from nlmewidgets.fit import Fit
@@ -57,13 +57,13 @@ def distribution(fit: Fit, samples: bool | int = False) -> Figure:
     ]
     for ax, (kind, k) in zip(axes, order, strict=True):
         eta = np.sort(values[names[k]].to_numpy())
-        normal = stats.norm.ppf((np.arange(len(eta)) + 0.5) / max(len(eta), 1))
+        normal = special.ndtri((np.arange(len(eta)) + 0.5) / max(len(eta), 1))
         if kind == "hist":
             reach = max(3.0 * sds[k], float(np.abs(eta).max(initial=0.0)))
             x = np.linspace(-reach, reach, 200)
             ax.hist(eta, bins=min(30, max(6, int(np.sqrt(len(eta)) * 1.5))), density=True, color=BLUE, alpha=0.45)
             if sds[k] > 0:
-                ax.plot(x, stats.norm.pdf(x, scale=sds[k]), color=DARK, lw=1.2)
+                ax.plot(x, np.exp(-0.5 * (x / sds[k]) ** 2) / (np.sqrt(2.0 * np.pi) * sds[k]), color=DARK, lw=1.2)
             ax.set(xlabel=names[k], ylabel="density")
             ax.set_title(_title(fit, names[k], samples), fontsize=8.5)
         else:
@@ -108,7 +108,7 @@ def pairs(fit: Fit, samples: bool | int = False) -> Figure:
         if np.linalg.eigvalsh(omega)[0] > 0:
             chol = np.linalg.cholesky(omega)
             for share in (0.5, 0.95):
-                ellipse = np.sqrt(stats.chi2.ppf(share, 2)) * chol @ circle
+                ellipse = np.sqrt(-2.0 * np.log1p(-share)) * chol @ circle
                 ax.plot(*ellipse, color=DARK, lw=0.9, ls="-" if share < 0.9 else "--")
         ax.tick_params(labelsize=7)
         ax.set_xlabel(names[j] if i == n - 1 else "", fontsize=8)

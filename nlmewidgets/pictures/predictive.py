@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from nlmewidgets.diagnostics.npde import npde
 from nlmewidgets.diagnostics.survival import has_exact_times
@@ -86,7 +86,7 @@ def errors(fit: Fit) -> Figure:
             empty(ax, "no prediction distribution errors of these data")
         return figure
     values = np.sort(table[column].dropna().to_numpy(float))
-    normal = stats.norm.ppf((np.arange(len(values)) + 0.5) / len(values))
+    normal = special.ndtri((np.arange(len(values)) + 0.5) / len(values))
     axes[0].plot(normal, values, "o", color=BLUE, ms=3, mew=0, alpha=0.7)
     ends = [float(min(normal[0], values[0])), float(max(normal[-1], values[-1]))]
     axes[0].plot(ends, ends, color=DARK, lw=0.9)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import differential_evolution, minimize
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.data import Data
@@ -254,6 +253,8 @@ class _Search:
 
     def _evolve(self, starts: list[Array], seed: int) -> Array:
         """Return the best point of differential evolution."""
+        from scipy.optimize import differential_evolution  # dear to import
+
         d = len(self.free)
         rng = np.random.default_rng(seed)
         count = max(60, 15 * d)
@@ -282,6 +283,8 @@ class _Search:
 
     def _descend(self, start: Array) -> tuple[float, Array]:
         """Refine a point by quasi-Newton steps, the gradient from one batch of central differences."""
+        from scipy.optimize import minimize
+
         d = len(start)
         h = 1e-4
 

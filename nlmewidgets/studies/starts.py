@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import qmc
 
 from nlmewidgets.core.errors import MethodError, ModelError
 from nlmewidgets.core.parameters import ParameterSpace, Values
@@ -53,6 +52,8 @@ def random_starts(
             raise MethodError(f"ranges= names '{name}', which is fixed; free it first.")
         if len(ends) != 2 or not ends[0] < ends[1]:
             raise MethodError(f"ranges= gives '{name}' {ends!r}; give (low, high).")
+    from scipy.stats import qmc  # a second to import
+
     if not spread > 0:
         raise MethodError(f"spread={spread!r} is not positive; 1.0 is ±100 %.")
     free = [name for name in space.names if not space.is_fixed(name)]

@@ -296,6 +296,19 @@ def test_population_curve_and_band_are_those_of_the_diagnostics(explorer) -> Non
     assert (panel.band.y[0] <= panel.band.y[1]).all()
 
 
+def test_a_dear_band_follows_the_typical_curve_and_ends_as_if_it_were_cheap(explore, model, data) -> None:
+    """Whether the band is computed in the callback or beside it, the same is drawn."""
+    panels = [explore(model, data).panels["population"] for _ in range(2)]
+    for panel, cost in zip(panels, (0.0, 1e9), strict=True):
+        panel._cost = cost
+        for ka in (1.0, 3.0, 2.0):
+            panel.state.params = {"ka": ka}
+        panel.state.wait()
+    assert np.array_equal(panels[0].band.y, panels[1].band.y)
+    assert np.array_equal(panels[0].typical.y, panels[1].typical.y)
+    assert panels[0].frame.y.scale.max >= panels[0].band.y.max()
+
+
 def test_the_log_axis_hides_what_it_cannot_show_and_says_so(explorer) -> None:
     panel = explorer.panels["population"]
     panel.log.value = True
