@@ -5,7 +5,7 @@
 Without a name, everything (about five minutes).  Medians of one run, in milliseconds from the key event to the first
 animation frame in which the drawn path differs; the first line is the echo, a bare slider that moves one bqplot line:
 what JupyterLab, the kernel and bqplot cost without us.  The last line is the browser's heap after its garbage is
-collected, before and after 2,000 keys.
+collected, before and after 2,000 keys.  LAB_PYTHON chooses the environment, as in the browser tests.
 """
 
 from __future__ import annotations
@@ -171,8 +171,15 @@ def show(notebook: lab.Notebook, panel: str) -> None:
     notebook.page.wait_for_timeout(500)
 
 
+VERSIONS = """\
+from importlib.metadata import version
+print(*(f"{name} {version(name)}" for name in ("ipykernel", "jupyterlab", "ipywidgets", "bqplot")), sep=", ")
+"""
+
+
 def echo(lab_: Lab) -> None:
     with lab_.open(ECHO) as notebook:
+        print("  " + notebook.execute(VERSIONS).strip())
         lab_.keys(notebook, "echo: a bare slider and one line")
 
 

@@ -1,10 +1,15 @@
-"""A real JupyterLab in a real browser, started once and driven through its own commands."""
+"""A real JupyterLab in a real browser, started once and driven through its own commands.
+
+The server and its kernels run on this interpreter, or on the one that LAB_PYTHON names: an environment with the oldest
+versions supported, say, which needs no test tools.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +21,9 @@ from typing import Any
 
 import nbformat
 
+ROOT = Path(__file__).parents[2]
+PYTHON = os.environ.get("LAB_PYTHON", sys.executable)
+"""What runs the server and the kernels."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_CHROME = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 FLAGS = [
@@ -64,8 +72,9 @@ class Server:
             "JUPYTERLAB_SETTINGS_DIR": str(home / "lab" / "user-settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(home / "lab" / "workspaces"),
             "JUPYTER_PREFER_ENV_PATH": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")])),
         }
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+        command = [PYTHON, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
         command += ["--ServerApp.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
         command += [f"--ServerApp.root_dir={self.root}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url="]
         with (self.root / "server.log").open("wb") as log:
@@ -191,6 +200,21 @@ class Notebook:
                 code,
             )
         )
+
+    def kill(self) -> None:
+        """Kill the kernel, as running out of memory does, and wait until the server has started another."""
+        self.page.evaluate(
+            """() => {
+                window.nlmeRestarted = false;
+                window.nlmeNotebook.sessionContext.statusChanged.connect((_, status) => {
+                    if (status === 'autorestarting') window.nlmeRestarted = true;
+                });
+            }"""
+        )
+        os.kill(int(self.execute("import os; print(os.getpid())")), signal.SIGKILL)
+        self.wait_for("window.nlmeRestarted && window.nlmeNotebook.sessionContext.session.kernel.status === 'idle'", 60_000)
+        # JupyterLab says so in a dialog.
+        self.page.keyboard.press("Enter")
 
     def close(self) -> None:
         self.page.evaluate(

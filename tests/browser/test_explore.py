@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -96,14 +97,49 @@ def test_a_fit_is_watched_stopped_and_taken_over_while_sliders_answer(open_noteb
     assert notebook.execute("print(explorer.params['CL'] == explorer.result.theta['CL'])").strip() == "True"
 
 
-def test_double_clicks_on_start_make_one_run(open_notebook) -> None:
+def test_ten_double_clicks_on_start_make_one_run(open_notebook) -> None:
     notebook = open_notebook(SETUP)
     notebook.page.get_by_label("Method").select_option(label="SAEM")
-    button(notebook, "Start").dblclick(force=True)
-    notebook.wait_for("document.querySelector('.nlme').innerText.includes('Completed')", 60_000)
+    notebook.settle()
+    notebook.execute("explorer.method_options = {'explore': 200_000}")
+    for _ in range(10):
+        button(notebook, "Start").dblclick(force=True)
+    threads = "import threading; print([t.name for t in threading.enumerate()].count('nlmewidgets-fit'))"
+    notebook.settle()
+    assert notebook.execute(threads).strip() == "1"
+    button(notebook, "Stop").click()
+    notebook.wait_for("document.querySelector('.nlme').innerText.includes('Stopped by the user')", 10_000)
     notebook.settle()
     counted = "print([it.k for it in explorer.trace] == list(range(len(explorer.trace))), len(explorer.fits))"
     assert notebook.execute(counted).strip() == "True 1"
+    assert notebook.execute(threads).strip() == "0"
+
+
+def test_a_kernel_killed_in_the_middle_of_a_fit_loses_nothing(open_notebook, server) -> None:
+    """The cell is run again in the kernel that was started instead: sliders, selection, fits and the last iterate."""
+    notebook = open_notebook(SETUP.replace("(model, data)", "(model, data, workspace='killed.json')"))
+    notebook.execute("explorer.start().wait(); explorer.selected_ids = (5,); explorer.params = {'ka': 1.9}")
+    notebook.execute("explorer.fixed = ('V',); explorer.method = 'saem'; explorer.method_options = {'explore': 200_000}")
+    button(notebook, "Start").click()
+    saved = "import json; print((json.load(open('killed.json'))['running'] or {}).get('ofv'))"
+    while notebook.execute(saved).strip() == "None":
+        notebook.page.wait_for_timeout(200)
+    notebook.kill()
+    last = json.loads((server.root / "killed.json").read_text("utf-8"))["running"]
+    notebook.run()
+    notebook.settle()
+    assert "Restored from killed.json: 2 fits." in notebook.text()
+    assert "A fit was cut off; its last iterate is the result" in notebook.text()
+    state = "print(explorer.params['ka'], explorer.selected_ids, explorer.fixed, explorer.method, explorer.method_options)"
+    assert notebook.execute(state).strip() == "1.9 (5,) ('V',) saem {'explore': 200000}"
+    fits = "print([(f.method, f.status) for f in explorer.fits])"
+    assert notebook.execute(fits).strip() == "[('focei', 'converged'), ('saem', 'stopped')]"
+    assert float(notebook.execute("print(repr(float(explorer.result.ofv)))")) == last["ofv"]
+    going_on = "fit = explorer.result.resume(explore=1); print(fit.trace[-1].k > explorer.result.trace[-1].k)"
+    assert notebook.execute(going_on).strip() == "True"
+    before = objective(notebook)
+    notebook.page.locator(".nlme .noUi-handle").nth(1).press("ArrowRight")
+    notebook.wait_for(f"document.querySelector('.nlme-number').innerText !== {before!r}")
 
 
 def test_clicking_a_point_lights_its_subject_up(open_notebook) -> None:
