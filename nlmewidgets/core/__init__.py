@@ -1,1 +1,8 @@
 """The mathematics: data, model, tape, problem, optimiser, sampler."""
+
+import sys
+
+if sys.platform == "emscripten":
+    from nlmewidgets.core.webassembly import restore_refusals
+
+    restore_refusals()

@@ -6,11 +6,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from multiprocessing import get_context
 from typing import Any
 
 from nlmewidgets.core.data import Data
@@ -70,6 +69,10 @@ def _pool(workers: int, executor: Executor | None) -> Iterator[Executor | None]:
     if executor is not None:
         yield executor
     elif workers > 1 and sys.platform != "emscripten":
+        # Pyodide has no module of processes that could be imported.
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
         # Started afresh: a copy of a process with threads may hang.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             yield pool

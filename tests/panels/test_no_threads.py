@@ -10,9 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
-import asyncio, json, multiprocessing, subprocess, sys, threading
+import asyncio, json, subprocess, sys, threading
 
-sys.modules["numba"] = None
+sys.modules["numba"] = sys.modules["_multiprocessing"] = None
 
 def refuse(*_, **__):
     raise RuntimeError("can't start new thread")
@@ -20,7 +20,7 @@ def refuse(*_, **__):
 import nlmewidgets as nw
 import nlmewidgets.panels.explore, nlmewidgets.panels.startpage
 sys.platform = "emscripten"
-threading.Thread.start = multiprocessing.Process.start = subprocess.Popen.__init__ = refuse
+threading.Thread.start = subprocess.Popen.__init__ = refuse
 
 async def main():
     page = nw.explore(workspace=None)
