@@ -212,7 +212,9 @@ class Notebook:
             }"""
         )
         os.kill(int(self.execute("import os; print(os.getpid())")), signal.SIGKILL)
-        self.wait_for("window.nlmeRestarted && window.nlmeNotebook.sessionContext.session.kernel.status === 'idle'", 60_000)
+        self.wait_for(
+            "window.nlmeRestarted && window.nlmeNotebook.sessionContext.session.kernel.status === 'idle'", 60_000
+        )
         # JupyterLab says so in a dialog.
         self.page.keyboard.press("Enter")
 

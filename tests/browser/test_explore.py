@@ -119,7 +119,9 @@ def test_a_kernel_killed_in_the_middle_of_a_fit_loses_nothing(open_notebook, ser
     """The cell is run again in the kernel that was started instead: sliders, selection, fits and the last iterate."""
     notebook = open_notebook(SETUP.replace("(model, data)", "(model, data, workspace='killed.json')"))
     notebook.execute("explorer.start().wait(); explorer.selected_ids = (5,); explorer.params = {'ka': 1.9}")
-    notebook.execute("explorer.fixed = ('V',); explorer.method = 'saem'; explorer.method_options = {'explore': 200_000}")
+    notebook.execute(
+        "explorer.fixed = ('V',); explorer.method = 'saem'; explorer.method_options = {'explore': 200_000}"
+    )
     button(notebook, "Start").click()
     saved = "import json; print((json.load(open('killed.json'))['running'] or {}).get('ofv'))"
     while notebook.execute(saved).strip() == "None":
@@ -130,7 +132,9 @@ def test_a_kernel_killed_in_the_middle_of_a_fit_loses_nothing(open_notebook, ser
     notebook.settle()
     assert "Restored from killed.json: 2 fits." in notebook.text()
     assert "A fit was cut off; its last iterate is the result" in notebook.text()
-    state = "print(explorer.params['ka'], explorer.selected_ids, explorer.fixed, explorer.method, explorer.method_options)"
+    state = (
+        "print(explorer.params['ka'], explorer.selected_ids, explorer.fixed, explorer.method, explorer.method_options)"
+    )
     assert notebook.execute(state).strip() == "1.9 (5,) ('V',) saem {'explore': 200000}"
     fits = "print([(f.method, f.status) for f in explorer.fits])"
     assert notebook.execute(fits).strip() == "[('focei', 'converged'), ('saem', 'stopped')]"

@@ -91,9 +91,7 @@ def place() -> Place:
         if not (wheels / name).exists():
             pytest.skip(f"{name} is not in the bundle {BUNDLE}")
         assert hashlib.sha256((wheels / name).read_bytes()).hexdigest() == expected, f"{name} is not Pyodide's own"
-    if len(list(wheels.glob("*none-any.whl"))) < len(PURE):
-        download(wheels, *PURE)
-    elif any(not list(wheels.glob(r.split("==")[0].replace("-", "_") + "-*")) for r in PURE):
+    if not all(list(wheels.glob(f"{r.replace('==', '-')}-*")) for r in PURE):
         download(wheels, *PURE)
     for old in wheels.glob("nlmewidgets-*.whl"):
         old.unlink()
