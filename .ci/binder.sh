@@ -14,6 +14,7 @@ PATH="$place/env/bin:$PATH"
 export PATH
 pip install --quiet --disable-pip-version-check -r binder/requirements.txt
 bash binder/postBuild
+cp notebooks/01-theophylline.ipynb "$place"
 cd "$place"
 python -W ignore -c "
 from nlmewidgets.panels.startpage import page
@@ -24,4 +25,6 @@ explorer = start.start().explorer.wait(60).start().wait(120)
 assert explorer.status == 'converged', explorer.message
 print('-- start page:', explorer.message)
 "
+jupyter execute --timeout=120 01-theophylline.ipynb >execute.log 2>&1 || { tail -30 execute.log; exit 1; }
+echo "-- notebooks/01-theophylline.ipynb ran"
 echo "-- installed: $(du -sm "$place/env" | cut -f1) MB"
