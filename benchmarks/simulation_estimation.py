@@ -1,8 +1,9 @@
 """Bias, error, coverage and optima of FOCEI, Laplace and SAEM on three models: ``make study``.
 
-    python benchmarks/simulation_estimation.py [data sets] [processes]
+    python benchmarks/simulation_estimation.py [data sets] [processes] [models]
 
-200 data sets of each model by default, and 20 random starts within ±100 % of the truth on 20 of them.
+200 data sets of each model by default, and 20 random starts within ±100 % of the truth on 20 of them.  The models:
+decay, oral, saturation.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def cases() -> dict[str, tuple[nw.Model, nw.Data]]:
     }
 
 
-def main(n: int = 200, workers: int = 2) -> None:
+def main(n: int = 200, workers: int = 2, *names: str) -> None:
     began = time.monotonic()
-    for model, data in cases().values():
+    for model, data in (case for name, case in cases().items() if not names or name in names):
         sets = min(20, n)
         study = nw.studies.simest(model, data, n, METHODS, start_sets=sets, seed=1, workers=workers)
         print(f"\n== {model.name}: {data.n_subjects} subjects, {data.n_obs} observations\n{study}", flush=True)
@@ -70,4 +71,4 @@ def main(n: int = 200, workers: int = 2) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:3]), *sys.argv[3:])

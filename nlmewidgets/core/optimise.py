@@ -11,6 +11,9 @@ from nlmewidgets.core.arrays import Array
 
 __all__ = ["Point", "Step", "quasi_newton"]
 
+_STEEP = 0.9
+"""Share of the slope left after a full step from which on a longer one is tried (Wolfe's second condition)."""
+
 
 class Point(NamedTuple):
     """A function at x: value, gradient, an estimate of its Hessian (or None), and anything the caller attached."""
@@ -52,7 +55,7 @@ def quasi_newton(
     *,
     tolerance: float = 1e-6,
     max_iterations: int = 500,
-    max_step: float = 1.0,
+    max_step: float | Array = 1.0,
     refresh: bool = False,
     shrink: float = 0.0,
 ) -> Iterator[Step]:
@@ -68,8 +71,8 @@ def quasi_newton(
     tolerance : float
         Stop when half the decrement g'H⁻¹g/2 falls below it, twice in a row.
     max_iterations : int
-    max_step : float
-        Largest change of any coordinate in one step.
+    max_step : float or (n,) float
+        Largest change of each coordinate in one step.
     refresh : bool
         Use the Hessian estimate of each point (Gauss–Newton on scores) until it stops paying, then
         BFGS; without, only the first point's.
@@ -79,7 +82,8 @@ def quasi_newton(
     Notes
     -----
     BFGS in the form that updates the inverse Hessian (Nocedal & Wright 2006, eq. 6.17), line search by
-    backtracking with cubic interpolation (§3.5) and a curvature check in place of the Wolfe condition.
+    backtracking with cubic interpolation (§3.5) and a curvature check in place of the Wolfe condition; a full step
+    after which the slope is nearly the same is lengthened while that pays.
     """
     n = len(x)
     here = function(x, None)
@@ -98,8 +102,10 @@ def quasi_newton(
             inverse = _inverse_of(here.hessian, n, shrink)
             direction = -inverse @ here.gradient
             slope = float(here.gradient @ direction)
-        length = min(1.0, max_step / max(float(np.abs(direction).max()), 1e-300))
+        most = 1.0 / max(float(np.abs(direction / max_step).max()), 1e-300)
+        length = min(1.0, most)
         trial: Point | None = None
+        full = True
         for _attempt in range(30):
             trial = function(x + length * direction, here.extra)
             evaluations += 1
@@ -111,10 +117,21 @@ def quasi_newton(
             if close and np.abs(trial.gradient @ direction) < abs(slope):
                 break
             length *= _shrink(here.value, slope, trial, length, direction)
+            full = False
         else:
             yield Step(x, here, 0.0, decrement, evaluations, "rounding")
             return
         assert trial is not None
+        # A slope that has hardly changed shows a Hessian far too large, as that of scores far from the optimum.
+        while full and length < most and (end := float(trial.gradient @ direction)) < _STEEP * slope:
+            factor = 10.0 if end <= slope else min(slope / (slope - end), 10.0)
+            further = min(factor * length, most)
+            beyond = function(x + further * direction, trial.extra)
+            evaluations += 1
+            if not beyond.value < trial.value:
+                break
+            trial, length = beyond, further
+            gain = here.value - trial.value
         s = length * direction
         change = trial.gradient - here.gradient
         curvature = float(s @ change)

@@ -372,6 +372,20 @@ class ParameterSpace:
             ]
         )
 
+    def reach(self, x: Array) -> Array:
+        """Return how far each unconstrained coordinate may be sent in one step from `x`: 1 for a logarithm or logit.
+
+        What is on its natural scale (a theta without bounds, a covariance) has a unit: its own size, at least 1.
+        """
+        natural = np.concatenate(
+            [
+                [self.theta[k].scale == "identity" for k in self._free_theta],
+                ["log" not in name.split()[0] for name in self.omega_map.names(self.eta)],
+                [self.sigma[k].scale == "identity" for k in self._free_sigma],
+            ]
+        ).astype(bool)
+        return np.where(natural, np.maximum(np.abs(x), 1.0), 1.0)
+
     def unpack(self, x: Array, base: Values | None = None) -> Values:
         """Return the values at the unconstrained vector `x`; fixed ones as in `base` (the initial values)."""
         base = base or self.initial

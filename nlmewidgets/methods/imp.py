@@ -38,6 +38,7 @@ from nlmewidgets.methods.importance import (
     target_of,
 )
 from nlmewidgets.methods.mstep import Plan, Statistics, maximise
+from nlmewidgets.methods.orient import well_begun
 
 __all__ = ["IMP"]
 
@@ -84,6 +85,8 @@ class IMP(Method):
         Monte Carlo standard error aimed at when the final objective is computed.
     df : int
         Degrees of freedom of the proposals, an even number.
+    orient : bool
+        Look around for a better start where the data contradict the initial values.
     """
 
     draws: int = 250
@@ -92,6 +95,7 @@ class IMP(Method):
     max_iterations: int = 300
     error: float = 0.05
     df: int = 4
+    orient: bool = True
 
     name: ClassVar[str] = "imp"
     title: ClassVar[str] = "importance sampling EM"
@@ -131,7 +135,14 @@ class IMP(Method):
 
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield the start and every iteration."""
-        return self._from(problem, start, rng, 0)
+
+        def search(begin: Values) -> Iterator[Iteration]:
+            return self._from(problem, begin, rng, 0)
+
+        def moments(first: Iteration) -> tuple[Array, Array]:
+            return first.arrays["conditional_mean"], first.arrays["conditional_sd"]
+
+        return well_begun(problem, start, search, moments) if self.orient else search(start)
 
     def resume(self, problem: Problem, last: Iteration, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield iterations that go on in the stage where the last one was."""

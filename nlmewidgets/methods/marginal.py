@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ from nlmewidgets.core.optimise import Point, Step, quasi_newton
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.methods.base import Iteration, Method
-from nlmewidgets.methods.ending import doubtful, ending
+from nlmewidgets.methods.ending import ending
+from nlmewidgets.methods.orient import well_begun
 
 __all__ = [
     "Approximation",
@@ -215,12 +217,6 @@ def mode_shift(
 _RESTARTS = 3
 """How often at most a converged fit goes on because a subject has a lower mode than the one followed."""
 
-_POOLED = 0.01
-"""Share of the initial variances at which individuals hardly differ."""
-
-_ROUGH = 0.01
-"""Tolerance of a search whose result is where another begins."""
-
 _SMALL, _FALL = 0.1, 5.0
 """Of a standard deviation to its initial value, on its way to zero; and how far its logarithm is sent down."""
 
@@ -241,10 +237,13 @@ class Approximation(Method):
         Stop when the objective promises to fall by less than this.
     max_iterations : int
         Outer iterations at most.
+    orient : bool
+        Look around for a better start where the data contradict the initial values, or a search ends in doubt.
     """
 
     tolerance: float = 1e-6
     max_iterations: int = 500
+    orient: bool = True
 
     def evaluate(
         self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
@@ -257,33 +256,20 @@ class Approximation(Method):
         return self.evaluate(problem, values).ofv
 
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
-        """Yield every accepted quasi-Newton step.
+        """Yield every accepted quasi-Newton step, of two searches where one ends in doubt (`methods.orient`)."""
+        if self.orient:
+            return well_begun(
+                problem, start, partial(self._search, problem), lambda first: (first.eta, None), repeat=True
+            )
+        return self._search(problem, start)
 
-        A search that ends in doubt (`doubtful`: astray, or a variance at zero) is repeated from typical values of
-        nearly equal individuals: far from the data, variances grow instead of the typical values moving, and one
-        at zero has no slope to leave by.  The better of both ends counts.
-        """
-        lost: Iteration | None = None
-        for iteration in self._search(problem, start):
-            ended = iteration.status in ("converged", "limit")
-            if ended and doubtful(problem.space, iteration.values):
-                lost = iteration
-                yield replace(lost, status="running", message="", progress=0.5)
-                break
-            yield iteration
-        if lost is None or lost.k >= self.max_iterations:
-            yield from () if lost is None else (lost,)
-            return
-        for iteration in self._search(problem, start, lost.k + 1, hold=True):
-            if iteration.status == "running":
-                yield iteration
-            else:
-                worse = lost.ofv + lost.details.get("prior", 0.0) <= iteration.ofv + iteration.details.get("prior", 0.0)
-                yield replace(lost, k=iteration.k) if worse else iteration
+    def resume(self, problem: Problem, last: Iteration, rng: np.random.Generator) -> Iterator[Iteration]:
+        """Yield the steps of a search that goes on where the last one was."""
+        return replace(self, orient=False).steps(problem, last.values, rng)
 
-    def _search(self, problem: Problem, start: Values, k: int = 0, *, hold: bool = False) -> Iterator[Iteration]:
-        """Yield the steps of one search, numbered from k; with `hold` thetas and sigmas go first."""
-        space = problem.space
+    def _search(self, problem: Problem, start: Values) -> Iterator[Iteration]:
+        """Yield the steps of one search."""
+        space, k = problem.space, 0
 
         def function(x: Array, extra: Any) -> Point:
             values = space.unpack(x, start)
@@ -310,27 +296,8 @@ class Approximation(Method):
             )
 
         x, begin = space.pack(start), None
+        reach = space.reach(x)
         first: float | None = None
-        if hold:
-            thetas = sum(not p.fixed for p in space.theta)
-            sigmas = sum(not p.fixed for p in space.sigma)
-            moving = np.r_[0:thetas, len(x) - sigmas : len(x)]
-            pooled = space.pack(Values(start.theta, _POOLED * start.omega, start.sigma))
-
-            def some(part: Array, extra: Any) -> Point:
-                whole = pooled.copy()
-                whole[moving] = part
-                found = function(whole, extra)
-                hessian = None if found.hessian is None else found.hessian[np.ix_(moving, moving)]
-                return found._replace(gradient=found.gradient[moving], hessian=hessian)
-
-            reached = pooled.copy()
-            for step in quasi_newton(some, x[moving], tolerance=_ROUGH, max_iterations=self.max_iterations - k):
-                reached[moving] = step.x
-                first = step.decrement if first is None else max(first, step.decrement)
-                yield self._iteration(problem, start, k, step._replace(x=reached.copy(), reason=""), first)
-                k += 1
-            x[moving] = reached[moving]
         many = problem.n_subjects >= SUBJECTS_PER_PARAMETER * len(space.x_names)
         for attempt in range(_RESTARTS + 1):
             path = quasi_newton(
@@ -338,6 +305,7 @@ class Approximation(Method):
                 x,
                 tolerance=self.tolerance,
                 max_iterations=max(self.max_iterations - k, 0),
+                max_step=reach,
                 refresh=many,
                 shrink=0.0 if many else CORRELATIONS_LEFT_OUT,
             )

@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
@@ -28,6 +29,7 @@ from nlmewidgets.methods.base import Iteration, Method
 from nlmewidgets.methods.ending import ending
 from nlmewidgets.methods.marginal import log_det, precision_of
 from nlmewidgets.methods.mstep import Plan, Statistics, maximise
+from nlmewidgets.methods.orient import well_begun
 from nlmewidgets.methods.phases import PhaseControl, smoothing_length, trend_of
 from nlmewidgets.methods.quadrature import affordable_nodes, evaluate_quadrature
 from nlmewidgets.methods.saem_state import Progress, State, restore_generator, stored_generator
@@ -74,6 +76,8 @@ class SAEM(Method):
         this factor an iteration.
     objective_every : int
         Iterations between evaluations of the Laplace objective for display.
+    orient : bool
+        Look around for a better start where the data contradict the initial values.
     control : PhaseControl
         Extends or ends a phase while it runs: each method object has its own.
 
@@ -92,6 +96,7 @@ class SAEM(Method):
     tolerance: float = 0.1
     annealing: float = 0.95
     objective_every: int = 20
+    orient: bool = True
     control: PhaseControl = field(default_factory=PhaseControl, repr=False, compare=False)
 
     name: ClassVar[str] = "saem"
@@ -113,10 +118,17 @@ class SAEM(Method):
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield every iteration, from 0 (the start)."""
         self._check()
-        plan = Plan.of(problem, start)
-        state = self._begin(problem, start, rng)
-        yield self._iteration(problem, state, 1.0, rng)
-        yield from self._run(problem, plan, state, rng)
+
+        def search(begin: Values) -> Iterator[Iteration]:
+            state = self._begin(problem, begin, rng)
+            yield self._iteration(problem, state, 1.0, rng)
+            yield from self._run(problem, Plan.of(problem, begin), state, rng)
+
+        def modes(first: Iteration) -> tuple[Array, Array]:
+            covariance = np.linalg.inv(first.arrays["saem_precision"])
+            return first.arrays["saem_centre"], np.sqrt(np.einsum("naa->an", covariance))
+
+        return well_begun(problem, start, search, modes) if self.orient else search(start)
 
     def resume(self, problem: Problem, last: Iteration, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield the iterations after `last`, whose arrays hold chains, statistics and generator.

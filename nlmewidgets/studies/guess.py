@@ -14,23 +14,15 @@ from nlmewidgets.core.data import Data
 from nlmewidgets.core.distributions import Distribution
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.model import Model
-from nlmewidgets.core.parameters import Parameter
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.methods.pooled import Axis, OutOfTime, Pooled, some_subjects
+from nlmewidgets.methods.spread import spread
 from nlmewidgets.studies.from_nca import meaning_of, nca_values
-from nlmewidgets.studies.pooled import OutOfTime, Pooled
-from nlmewidgets.studies.spread import spread
 
 __all__ = ["Guess", "guess"]
 
-_MOST_SUBJECTS = 400
-_MOST_OBSERVATIONS = 1_000
-"""What the search uses at most, but for ten subjects always; the spread between subjects uses them too."""
-
 _SAME = 0.05
 """Relative difference of residual variances within which two fits are equally good: the believable one is taken."""
-
-_DECADES = 3.0
-"""How far from the declared value a positive parameter is searched, either way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +95,7 @@ def guess(
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise MethodError(f"seconds={seconds!r} is not a time; give a positive number of seconds.")
     model.problem(data)  # refuses what does not fit before anything is searched
-    part = _some(data)
+    part = some_subjects(data)
     problem = model.problem(part)
     space = model.space
     declared = space.to_dict(space.initial)
@@ -144,38 +136,6 @@ def guess(
     return Guess(better, table, message)
 
 
-def _some(data: Data) -> Data:
-    """Return a part of the subjects with observations, evenly over the study, that is enough to start from."""
-    seen = np.unique(data.subject)
-    per_subject = data.n_obs / max(len(seen), 1)
-    most = min(_MOST_SUBJECTS, max(10, int(_MOST_OBSERVATIONS / max(per_subject, 1.0))))
-    if len(seen) <= most:
-        return data
-    chosen = seen[np.linspace(0, len(seen) - 1, most).round().astype(int)]
-    return data.subset([data.ids[k] for k in chosen])
-
-
-class _Axis:
-    """One free theta as a coordinate of the search.
-
-    Positive parameters are searched by their logarithm, bounded ones by their logit; an unbounded typical value by
-    its inverse hyperbolic sine, which spans orders of magnitude of either sign; a covariate coefficient as it is.
-    """
-
-    def __init__(self, parameter: Parameter, typical: bool) -> None:
-        self.parameter = parameter
-        self.size = max(abs(parameter.value), 1e-3)
-        self.wide = typical and parameter.scale == "identity"
-        reach = {"log": _DECADES * np.log(10.0), "reflected": _DECADES * np.log(10.0), "logit": 5.0}
-        self.reach = _DECADES * np.log(10.0) if self.wide else reach.get(parameter.scale, 3.0 * max(self.size, 0.5))
-
-    def free(self, value: float) -> float:
-        return float(np.arcsinh(value / self.size)) if self.wide else self.parameter.free(value)
-
-    def natural(self, x: float) -> float:
-        return float(self.size * np.sinh(x)) if self.wide else self.parameter.natural(x)
-
-
 class _Search:
     """Candidates in unconstrained coordinates of the free thetas."""
 
@@ -184,7 +144,7 @@ class _Search:
         self.pooled = pooled
         self.free = [k for k, p in enumerate(self.space.theta) if not p.fixed]
         typical = {s.name for s, v in problem.model.parameters.items() if isinstance(v, Distribution)}
-        self.axes = [_Axis(self.space.theta[k], self.space.theta[k].name in typical) for k in self.free]
+        self.axes = [Axis(self.space.theta[k], self.space.theta[k].name in typical) for k in self.free]
         self.start = np.array([axis.free(axis.parameter.value) for axis in self.axes])
         self.reach = np.array([axis.reach for axis in self.axes])
         self.chosen = self.space.initial.theta

@@ -18,17 +18,21 @@ from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
-from nlmewidgets.studies.pooled import Pooled
+from nlmewidgets.methods.pooled import Pooled
 
 __all__ = ["spread"]
 
-_STEPS = 6
 _DEFAULT = 0.3
 _LEAST, _MOST = 0.05, 1.5
 
 
 def spread(
-    problem: Problem, pooled: Pooled, theta: Array, deadline: float, stop: Callable[[], bool] | None
+    problem: Problem,
+    pooled: Pooled,
+    theta: Array,
+    deadline: float,
+    stop: Callable[[], bool] | None,
+    steps: int = 6,
 ) -> tuple[Values, dict[str, str]]:
     """Return values with the standard deviations of random effects and residuals, and how they were found."""
     space = problem.space
@@ -48,7 +52,7 @@ def spread(
     values = _with(problem, numbers | wide, start)
     try:
         taken = 0
-        for _ in range(_STEPS):
+        for _ in range(steps):
             if time.monotonic() > deadline or (stop is not None and stop()):
                 break
             values = _step(problem, pooled, values, how)

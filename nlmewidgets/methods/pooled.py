@@ -17,10 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.core.parameters import Parameter
 from nlmewidgets.core.problem import Problem
 
-__all__ = ["OutOfTime", "Pooled"]
+__all__ = ["Axis", "OutOfTime", "Pooled", "some_subjects"]
+
+_MOST_SUBJECTS = 400
+_MOST_OBSERVATIONS = 1_000
+"""What a search uses at most, but for ten subjects always."""
+
+_DECADES = 3.0
+"""How far from the declared value a positive parameter is searched, either way."""
 
 _MOST_NUMBERS = 1_500_000
 """Predictions held at once: candidates × observations."""
@@ -89,14 +98,52 @@ class Pooled:
 
     def _batch(self, thetas: Array) -> Array:
         with np.errstate(all="ignore"):
-            typical = np.stack([self.problem.typical(theta).slots for theta in thetas], axis=1)
             try:
-                f = self.problem.predict(typical)
-                return self.profile(np.broadcast_to(f, (len(thetas), self.problem.n_obs)))
+                return self.profile(self._predicted(thetas))
             except (NlmeError, ArithmeticError, ValueError):
                 if len(thetas) == 1:
                     return np.array([np.inf])
                 return np.concatenate([self._batch(thetas[k : k + 1]) for k in range(len(thetas))])
+
+    def _predicted(self, thetas: Array) -> Array:
+        typical = np.stack([self.problem.typical(theta).slots for theta in thetas], axis=1)
+        return np.broadcast_to(self.problem.predict(typical), (len(thetas), self.problem.n_obs))
+
+    def gradients(self, thetas: Array, step: float) -> tuple[Array, Array]:
+        """Return gradients and approximate Hessians of the objective at several points.
+
+        Parameters
+        ----------
+        thetas : (points, 1 + axes, thetas) float
+            Each point, and it moved by `step` along each axis.
+
+        Returns
+        -------
+        (points, axes), (points, axes, axes) float
+            The Hessian is that of Gauss and Newton, of other likelihoods the cross-product of scores; NaN where an
+            objective is no number.
+        """
+        m, moves = thetas.shape[:2]
+        shape = (m, moves, self.problem.n_obs)
+        self.evaluations += m * moves
+        with np.errstate(all="ignore"):
+            try:
+                f = self._predicted(thetas.reshape(m * moves, -1))
+            except (NlmeError, ArithmeticError, ValueError):
+                return np.full((m, moves - 1), np.nan), np.full((m, moves - 1, moves - 1), np.nan)
+            value = self.profile(f).reshape(m, moves)
+            r = self.residuals(f)[0].reshape(shape)
+            slope = (value[:, 1:] - value[:, :1]) / step
+            change = (r[:, 1:] - r[:, :1]) / step
+            curvature = np.zeros((m, moves - 1, moves - 1))
+            for rows, normal in zip(self.outputs, self.normal, strict=True):
+                if normal:
+                    part = change[..., rows] * np.sqrt(2.0 / np.mean(r[:, :1, rows] ** 2, axis=2, keepdims=True))
+                else:
+                    each = self.problem.minus2ll_each(f, self.sigma).reshape(shape)[..., rows]
+                    part = np.sqrt(0.5) * (each[:, 1:] - each[:, :1]) / step
+                curvature += part @ part.transpose(0, 2, 1)
+        return slope, curvature
 
     def residuals(self, f: Array) -> tuple[Array, Array]:
         """Return standardised residuals and the logarithm of their declared SD; a censored one met is 0.
@@ -136,3 +183,37 @@ class Pooled:
                 each = self.problem.minus2ll_each(f, self.sigma) if each is None else each
                 total += each[:, rows].sum(axis=1)
         return np.where(np.abs(total) < _ABSURD, total, np.inf)
+
+
+def some_subjects(data: Data, observations: int = _MOST_OBSERVATIONS) -> Data:
+    """Return a part of the subjects with observations, evenly over the study, that is enough to start from."""
+    seen = np.unique(data.subject)
+    per_subject = data.n_obs / max(len(seen), 1)
+    most = min(_MOST_SUBJECTS, max(10, int(observations / max(per_subject, 1.0))))
+    if len(seen) <= most:
+        return data
+    chosen = seen[np.linspace(0, len(seen) - 1, most).round().astype(int)]
+    return data.subset([data.ids[k] for k in chosen])
+
+
+class Axis:
+    """One free theta as a coordinate of the search.
+
+    Positive parameters are searched by their logarithm, bounded ones by their logit; an unbounded typical value by
+    its inverse hyperbolic sine, which spans orders of magnitude of either sign; a covariate coefficient as it is.
+    """
+
+    def __init__(self, parameter: Parameter, typical: bool) -> None:
+        self.parameter = parameter
+        self.size = max(abs(parameter.value), 1e-3)
+        self.wide = typical and parameter.scale == "identity"
+        reach = {"log": _DECADES * np.log(10.0), "reflected": _DECADES * np.log(10.0), "logit": 5.0}
+        self.reach = _DECADES * np.log(10.0) if self.wide else reach.get(parameter.scale, 3.0 * max(self.size, 0.5))
+
+    def free(self, value: float) -> float:
+        """Return the coordinate of a value."""
+        return float(np.arcsinh(value / self.size)) if self.wide else self.parameter.free(value)
+
+    def natural(self, x: float) -> float:
+        """Return the value at a coordinate."""
+        return float(self.size * np.sinh(x)) if self.wide else self.parameter.natural(x)
