@@ -14,7 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # bqplot and traittypes announce their own deprecations on import
     import bqplot as bq
 
-__all__ = ["Frame", "Panel", "Ruler", "bq", "caption", "grid", "legend"]
+__all__ = ["Frame", "Panel", "Ruler", "bq", "caption", "grid", "legend", "round_ticks"]
 
 
 class Panel:
@@ -56,6 +56,11 @@ class Panel:
     def hide(self) -> None:
         """Stop drawing until shown again."""
         self.visible = False
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it has been shown, and so has its marks."""
+        return self._built
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for what is computed beside the interface, if anything is."""
@@ -135,7 +140,7 @@ class Ruler:
             text = "~g" if low > -4 else "~e"
             low, high = 10.0**low, 10.0**high
         else:
-            values, decimals = _round_ticks(low, high, self.count)
+            values, decimals = round_ticks(low, high, self.count)
             text = f".{decimals}f" if np.abs(values).max(initial=0.0) < 1e6 else ".2~e"
         with self.scale.hold_sync(), self.axis.hold_sync():
             self.axis.tick_values, self.axis.tick_format = values, text
@@ -149,7 +154,7 @@ class Ruler:
             self.scale.min, self.scale.max = -0.6, len(labels) - 0.4
 
 
-def _round_ticks(low: float, high: float, count: int) -> tuple[Any, int]:
+def round_ticks(low: float, high: float, count: int) -> tuple[Any, int]:
     """Return multiples of 1, 2 or 5 times a power of ten inside the domain, and the decimals they need."""
     rough = (high - low) / max(count, 1)
     power = 10.0 ** np.floor(np.log10(rough))

@@ -32,6 +32,7 @@ from nlmewidgets.panels.runs import RunsPanel
 from nlmewidgets.panels.session import to_link
 from nlmewidgets.panels.shrinkage import ShrinkagePanel
 from nlmewidgets.panels.state import Point, State
+from nlmewidgets.panels.still import still, words
 from nlmewidgets.panels.theme import style
 from nlmewidgets.panels.workspace import Workspace, default_path
 from nlmewidgets.studies import Guess
@@ -410,6 +411,10 @@ class Explorer(State, ipw.VBox):
                 self._code.value = self.to_code()
             except NlmeError as refusal:
                 self._code.value = f"# {refusal}"
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """Return the widget, and a picture of it for where widgets cannot show (nbconvert, viewers of notebooks)."""
+        return super()._repr_mimebundle_(**options) | {"text/plain": words(self), "text/html": still(self)}
 
     def close(self) -> None:
         """End a running fit or guess and remove the widget."""

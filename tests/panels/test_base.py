@@ -7,14 +7,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nlmewidgets.panels.base import Ruler, _log_ticks, _round_ticks
+from nlmewidgets.panels.base import Ruler, _log_ticks, round_ticks
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(3, 8))
 def test_ticks_are_round_inside_the_domain_and_neither_too_few_nor_too_many(low, width, count) -> None:
     # A domain far narrower than its distance from zero has no digits left for its ticks.
     assume(width > 1e-4 * abs(low))
-    values, decimals = _round_ticks(low, low + width, count)
+    values, decimals = round_ticks(low, low + width, count)
     assert 1 <= len(values) <= count + 2
     rounding = 1e-9 * width
     assert (values >= low - rounding).all()
