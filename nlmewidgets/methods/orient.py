@@ -1,7 +1,7 @@
 r"""A search that begins well: where the initial values contradict the data, from others that suit them.
 
 At the modes :math:`\hat\eta_i` of initial values near the truth :math:`\overline{\hat\eta^2}/\omega^2` is at most about
-1 for each random effect.  Where it is beyond 4, individuals two standard deviations from the typical one are the
+1 for each random effect.  Where it is beyond 4 in one, or 2.25 on average, individuals far from the typical one are the
 rule: scores say nothing about curvature there, variances grow instead of typical values moving, and a search ends in
 whichever of several optima is next.
 """
@@ -29,8 +29,8 @@ __all__ = ["contradicted", "oriented", "well_begun"]
 _MOVED = " The data contradict the initial values, so the search began from others (orient=False: from these)."
 """What the message of a fit says then."""
 
-_OFF, _RESIDUAL = 2.0, 3.0
-"""Standard deviations of the individuals from the typical one, and of their residuals, that contradict the data."""
+_OFF, _ALL, _RESIDUAL = 2.0, 1.5, 3.0
+"""Standard deviations that contradict: of individuals from the typical one in an effect, in all, of residuals."""
 
 _PATIENCE = 0.5
 """Seconds after which a search for a better start shows that it is at work, and can be stopped."""
@@ -118,7 +118,8 @@ def contradicted(problem: Problem, values: Values, eta: Array, sd: Array | None 
     variance = np.diag(problem.occasions.expand(values.omega))
     if sd is not None:
         variance = np.maximum(variance - (sd * sd).mean(axis=1), 1e-6 * variance)
-    if (np.mean(eta * eta, axis=1) > _OFF**2 * variance).any():
+    square = np.mean(eta * eta, axis=1) / variance
+    if (square > _OFF**2).any() or (len(square) and square.mean() > _ALL**2):
         return True
     if not problem.n_normal:
         return False

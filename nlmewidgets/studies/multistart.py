@@ -121,7 +121,7 @@ def multistart(
     progress : bool, optional
         Write a line with the time left to stderr; by default only to a terminal.
     **options
-        The method's.
+        The method's.  With ``orient=False`` no search is led away from its start: that tells the optima there are.
 
     Returns
     -------

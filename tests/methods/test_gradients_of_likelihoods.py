@@ -93,8 +93,26 @@ def outputs() -> Case:
     return drawn(model, frame.reset_index(drop=True), "two outputs")
 
 
+def psychometric() -> Case:
+    """Correct answers of two alternatives by a Weibull function with lapses: curvatures of either sign."""
+    threshold, slope, lapse = sp.symbols("threshold slope lapse", positive=True)
+    half = sp.Rational(1, 2)
+    chance = half + (half - lapse) * (1 - sp.exp(-((nw.time / threshold) ** slope)))
+    trials = nw.covariate("N")
+    model = nw.Model(
+        nw.LogLikelihood(nw.dv * sp.log(chance) + (trials - nw.dv) * sp.log(1 - chance)),
+        {
+            threshold: nw.LogNormal(8.0, sd=0.35),
+            slope: nw.LogNormal(2.2, sd=0.2),
+            lapse: nw.LogitNormal(0.03, sd=0.5),
+        },
+    )
+    data = nw.datasets.load("psychometric")
+    return Case(model, data.subset(data.ids[:6]), "psychometric")
+
+
 CASES: dict[str, Callable[[], Case]] = {
-    f.__name__: f for f in (censored, counts, binary, student, compartments, integrated, outputs)
+    f.__name__: f for f in (censored, counts, binary, student, compartments, integrated, outputs, psychometric)
 }
 
 
