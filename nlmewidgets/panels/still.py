@@ -49,7 +49,8 @@ def still(explorer: Any) -> str:
     return (
         f"<p><b>{html.escape(words(explorer))}</b></p>{_picture(explorer)}"
         f"<p>Curves at {html.escape(explorer.point.label)}.</p><table>{head}{rows}</table>"
-        "<p><i>A picture of the environment; run the cell in JupyterLab, Notebook 7 or Voilà for sliders and fits.</i></p>"
+        "<p><i>A picture of the environment; run the cell in JupyterLab, Notebook 7 or Voilà for sliders "
+        "and fits.</i></p>"
     )
 
 

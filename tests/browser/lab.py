@@ -49,10 +49,11 @@ def find_browser() -> str | None:
 
 @dataclass
 class Server:
-    """A JupyterLab server with its own directories and no network traffic of its own."""
+    """A JupyterLab server (or `app="notebook"`, Notebook 7) with its own directories and no network traffic of its own."""
 
     root: Path
     url: str = ""
+    app: str = "jupyterlab"
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> Server:
@@ -74,9 +75,10 @@ class Server:
             "JUPYTER_PREFER_ENV_PATH": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")])),
         }
-        command = [PYTHON, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+        command = [PYTHON, "-m", self.app, "--no-browser", "--allow-root", f"--port={port}"]
         command += ["--ServerApp.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
         command += [f"--ServerApp.root_dir={self.root}", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url="]
+        command += ["--JupyterNotebookApp.expose_app_in_browser=True"]
         with (self.root / "server.log").open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.root)
         self.url = f"http://127.0.0.1:{port}"
@@ -89,7 +91,7 @@ class Server:
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     text = (self.root / "server.log").read_text(errors="replace")
-                    raise RuntimeError(f"JupyterLab did not start:\n{text[-3000:]}") from None
+                    raise RuntimeError(f"{self.app} did not start:\n{text[-3000:]}") from None
                 time.sleep(0.2)
 
     def stop(self) -> None:
@@ -99,6 +101,13 @@ class Server:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
                 self.process.kill()
+
+
+def write(path: Path, cells: list[str]) -> None:
+    """Write a notebook of code cells."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
 
 
 class Notebook:
@@ -115,9 +124,7 @@ class Notebook:
 
     @classmethod
     def open(cls, page: Any, server: Server, cells: list[str], name: str = "test.ipynb") -> Notebook:
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, server.root / name)
+        write(server.root / name, cells)
         self = cls(page, server, name)
         if not page.url.startswith(server.url):  # one JupyterLab for all notebooks: it takes seconds to load
             page.goto(f"{server.url}/lab?reset")
