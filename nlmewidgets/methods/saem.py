@@ -48,6 +48,7 @@ _WINDOW = 75
 """Iterations the stopping rule looks back on."""
 _EVERY = 10
 _SHORTEST_SMOOTHING = 50
+_DRIFTING = " A parameter was moving fast when exploring ended: explore longer, or start nearer."
 _LONGEST = 1000
 """Iterations of an automatic phase."""
 
@@ -250,6 +251,7 @@ class SAEM(Method):
         if extra:
             p = replace(p, hold=max(p.hold, p.explored if self.explore == "auto" else self.explore) + extra)
         over, settled = p.explored >= (_LONGEST if self.explore == "auto" else self.explore), False
+        judged = p.explored >= _ANNEALED + _WINDOW and len(state.trace) == _WINDOW
         if self.explore == "auto" and p.explored >= _ANNEALED + _WINDOW and p.explored % _EVERY == 0:
             settled = not trend_of(state.trace).moving.any()
             over = over or settled
@@ -261,7 +263,8 @@ class SAEM(Method):
             chains = state.chains.eta.shape[1]
             wanted = smoothing_length(trend_of(state.trace).persistence, chains, self.tolerance)
             planned = min(max(wanted, _SHORTEST_SMOOTHING), _LONGEST)
-        return replace(p, smoothing=True, planned=planned, settled=settled, done=planned == 0)
+        drifting = judged and bool(trend_of(state.trace).far.any())
+        return replace(p, smoothing=True, planned=planned, settled=settled, done=planned == 0, drifting=drifting)
 
     def _iteration(self, problem: Problem, state: State, gamma: float, rng: np.random.Generator) -> Iteration:
         p, space = state.progress, problem.space
@@ -271,6 +274,8 @@ class SAEM(Method):
         if problem.penalty is not None:
             details["prior"] = problem.penalty.value(values)
         status, text = ending(space, values) if p.done else ("running", "")
+        if p.done and p.drifting:
+            status, text = "limit", _DRIFTING + text
         return Iteration(
             k=p.k,
             phase=phase,

@@ -127,6 +127,17 @@ def test_a_variance_far_too_small_contradicts_the_data(decay: Case) -> None:
     assert fit.ofv < model.fit(data, "saem", seed=1, explore=60, smooth=30).ofv + 0.5
 
 
+def test_a_simulation_that_had_not_arrived_is_not_called_converged(decay: Case) -> None:
+    model, data = decay
+    far = model.with_values({"k": 0.1, "omega_k": 0.02, "proportional": 0.4})
+    short = {"seed": 1, "explore": 150, "smooth": 10, "orient": False}
+    fit = far.fit(data, "saem", **short)
+    assert fit.ofv > model.fit(data, "saem", **short).ofv + 5
+    assert not fit.converged
+    assert "A parameter was moving fast when exploring ended" in fit.message
+    assert model.fit(data, "saem", **short).converged
+
+
 @pytest.mark.parametrize("method", ["focei", "saem", "imp"])
 def test_initial_values_that_suit_are_kept(oral: Case, method: str) -> None:
     model, data = oral
