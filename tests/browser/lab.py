@@ -49,7 +49,7 @@ def find_browser() -> str | None:
 
 @dataclass
 class Server:
-    """A JupyterLab server (or `app="notebook"`, Notebook 7) with its own directories and no network traffic of its own."""
+    """A JupyterLab server, or Notebook 7, with its own directories and no network traffic of its own."""
 
     root: Path
     url: str = ""
