@@ -257,7 +257,7 @@ class Approximation(Method):
 
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield every accepted quasi-Newton step, of two searches where one ends in doubt (`methods.orient`)."""
-        if self.orient:
+        if self.orient and self.max_iterations:
             return well_begun(
                 problem, start, partial(self._search, problem), lambda first: (first.eta, None), repeat=True
             )

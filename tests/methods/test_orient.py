@@ -178,3 +178,10 @@ def test_a_search_can_be_kept_where_it_is(oral: Case) -> None:
     model, data = oral
     near = model.with_values(FLIPPED["fast elimination"])
     assert near.fit(data, "focei", orient=False).estimates["V"] < 4.0
+
+
+def test_no_iteration_leaves_the_declared_values(oral: Case) -> None:
+    model, data = oral
+    far = model.with_values(FLIPPED["fast elimination"])
+    fit = far.fit(data, "focei", max_iterations=0)
+    assert fit.estimates.to_dict() == pytest.approx(far.space.to_dict(far.values))
