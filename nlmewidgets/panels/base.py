@@ -136,7 +136,7 @@ class Ruler:
             return
         self._domain = (low, high)
         if self.log:
-            values = _log_ticks(low, high)
+            values = _log_ticks(low, high, self.count)
             text = "~g" if low > -4 else "~e"
             low, high = 10.0**low, 10.0**high
         else:
@@ -163,10 +163,12 @@ def round_ticks(low: float, high: float, count: int) -> tuple[Any, int]:
     return values, max(0, -int(np.floor(np.log10(step) + 1e-9)))
 
 
-def _log_ticks(low: float, high: float) -> Any:
-    """Return 1, 2, 5 times powers of ten inside a domain of logarithms (powers only where it is wide)."""
-    members = (1.0, 2.0, 5.0) if high - low < 3.5 else (1.0,)
-    values = np.array([m * 10.0**k for k in range(int(np.floor(low)), int(np.ceil(high)) + 1) for m in members])
+def _log_ticks(low: float, high: float, count: int = 6) -> Any:
+    """Return 1, 2, 5 times powers of ten inside a domain of logarithms; where it is wide, every so many powers."""
+    members = (1.0, 2.0, 5.0) if high - low < 0.6 * count else (1.0,)
+    every = max(1, int(np.ceil((high - low) / count)))
+    powers = range(every * int(np.floor(low / every)), int(np.ceil(high)) + 1, every)
+    values = np.array([m * 10.0**k for k in powers for m in members])
     return values[(np.log10(values) >= low) & (np.log10(values) <= high)]
 
 

@@ -6,7 +6,7 @@ import html
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ class Explorer(State, ipw.VBox):
         self._options: dict[str, dict[str, Any]] = {method: dict(options)}
         self._job: Job | None = None
         self.control: Any = None
+        self._traced: Fit | None = None
         self.workspace: Workspace | None = None
         self._guessing: Latest[Model, Guess | NlmeError] = Latest(self._find, self._found)
         self._ended_guess = threading.Event()
@@ -269,18 +270,42 @@ class Explorer(State, ipw.VBox):
 
     def start(self) -> Explorer:
         """Start a fit from the slider values; a running one is left alone."""
-        if self.running:
+        return self._launch(
+            lambda: Run.prepare(self.model_now, self.data, self.method, self.seed, dict(self.method_options))
+        )
+
+    def resume(self, **options: Any) -> Explorer:
+        """Go on from where the last fit ended, with its method.
+
+        Parameters
+        ----------
+        **options
+            Options of the method to change; those in the box count where it shows the same method.
+        """
+        fit = self.result
+        if fit is None:
+            self.message = "There is no fit to go on from yet; press Start."
             return self
+        shown = {} if fit.method != self.method else self.fitting.options_shown()
+        before = self.trace if self._traced is fit else fit.trace
+        return self._launch(lambda: Run.resume(fit, shown | options), before)
+
+    def _launch(self, prepare: Callable[[], Run], before: tuple[Any, ...] = ()) -> Explorer:
+        """Run what `prepare` returns beside the interface, unless something runs already."""
+        with self.lock:  # two clicks may be at work at once
+            if self.running:
+                return self
+            self.running = True  # enables Stop, inside this very callback
         try:
-            run = Run.prepare(self.model_now, self.data, self.method, self.seed, dict(self.method_options))
+            run = prepare()
         except NlmeError as refusal:
             self.status, self.message = "failed", str(refusal)
+            self.running = False
             return self
         self._began = time.monotonic()
         self.control = getattr(run.method, "control", None)
-        self.trace = ()
+        self._traced, self.trace = None, before
         self.progress, self.status, self.message = 0.0, "running", "Starting …"
-        self.running = True  # enables Stop, inside this very callback
         self.tabs.selected_index = list(self.panels).index("converge")
         self._job = Job(run, self._iterations, self._ended).start()
         return self
@@ -352,7 +377,7 @@ class Explorer(State, ipw.VBox):
             if fit is None:
                 self.status, self.message = "failed", error
             else:
-                self.result = fit
+                self.result = self._traced = fit
                 self.fits = (*self.fits, fit)
                 self.status = fit.status
                 self.message = f"{fit.message} OFV {fit.ofv:.4f} ({fit.ofv_by}) in {fit.elapsed:.2f} s."

@@ -18,7 +18,7 @@ class FitBox:
     Attributes
     ----------
     root : Widget
-    method, start, stop, extend, take : Widget
+    method, start, stop, resume, extend, take : Widget
     """
 
     def __init__(self, explorer: Any) -> None:
@@ -41,7 +41,11 @@ class FitBox:
         self.finish = ipw.Button(
             description="Next phase", tooltip="End the phase in progress after this iteration", icon="step-forward"
         )
+        self.resume = ipw.Button(
+            description="Resume", tooltip="Go on from where the last fit ended", icon="repeat", disabled=True
+        )
         self.start.layout = self.stop.layout = self.extend.layout = ipw.Layout(width="84px")
+        self.resume.layout = ipw.Layout(width="94px")
         self.finish.layout = ipw.Layout(width="118px")
         self.phase = ipw.HBox([self.extend, self.finish])
         self.bar = ipw.FloatProgress(min=0.0, max=1.0, layout=ipw.Layout(width="auto", height="14px"))
@@ -54,6 +58,7 @@ class FitBox:
         for button, action in (
             (self.start, lambda _: explorer.start()),
             (self.stop, lambda _: explorer.stop()),
+            (self.resume, lambda _: explorer.resume()),
             (self.extend, lambda _: explorer.extend(100)),
             (self.finish, lambda _: explorer.end_phase()),
             (self.take, lambda _: explorer.take_estimates()),
@@ -65,7 +70,8 @@ class FitBox:
                 self.method,
                 self.summary,
                 self.more,
-                ipw.HBox([self.start, self.stop, self.phase]),
+                ipw.HBox([self.start, self.stop, self.resume]),
+                self.phase,
                 self.bar,
                 self.status,
                 self.take,
@@ -98,6 +104,11 @@ class FitBox:
             rows += [entry, note]
         self.options.children = tuple(rows)
 
+    def options_shown(self) -> dict[str, Any]:
+        """Return every option of the method chosen, as the box shows it."""
+        choice = self.choices[self.explorer.method]
+        return {o.name: o.default for o in choice.options} | self.explorer.options_of(choice.name)
+
     def _typed(self, option: Option, text: str, note: ipw.HTML) -> None:
         try:
             value = option.read(text)
@@ -111,7 +122,7 @@ class FitBox:
         """Bring buttons, bar and words up to date."""
         state = self.explorer
         self.start.disabled, self.stop.disabled = state.running, not state.running
-        self.take.disabled = state.running or state.result is None
+        self.take.disabled = self.resume.disabled = state.running or state.result is None
         self.method.disabled = state.running
         self.phase.layout.display = None if state.running and state.control is not None else "none"
         self.bar.value = state.progress

@@ -365,20 +365,6 @@ def test_high_shrinkage_is_a_warning_in_words(explore, model, data) -> None:
     assert "pulled to zero" in explorer.panels["covariates"].text.value
 
 
-def test_traces_show_every_parameter_and_the_end_of_the_exploring_phase(explorer) -> None:
-    explorer.method = "saem"
-    explorer.method_options = {"explore": 600, "smooth": 50}
-    explorer.start().wait(60)
-    panel = explorer.panels["converge"]
-    assert list(panel.traces) == ["OFV", *explorer.model.names]
-    for name, line in panel.traces.items():
-        assert len(line.x) <= 401  # what a screen can show
-        assert line.x[-1] == 650
-        if name != "OFV":
-            assert line.y[-1] == explorer.trace[-1].to_dict()[name]
-    assert panel.phases["CL"].x[0] == 600.5
-
-
 def test_axes_name_quantity_and_unit(explorer) -> None:
     for k in range(len(PANELS)):
         explorer.tabs.selected_index = k
