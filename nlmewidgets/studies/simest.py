@@ -184,14 +184,16 @@ def _row(
                 causes.append(f"{kind}: {message}")
             known = table.dropna()
             row["inside"][kind] = {p: low <= truth[p] <= high for p, (_, low, high) in known.iterrows()}
-    ends = [np.inf if fit is None else fit.ofv]
+    ends, failed = [np.inf if fit is None else fit.ofv], []
     for k, point in enumerate(random_starts(model.space, starts, rng, spread=spread)):
         other, why = _attempt(model.with_values(point), data, method, seed + k + 1)
         ends.append(np.inf if other is None else other.ofv)
+        failed.append(bool(why))
         causes += [f"from a random start: {cause}" for cause in why]
-    tolerance = _SAME[isinstance(method, Approximation)]
-    best = min(ends)
-    return row | {"starts": starts, "at_best": sum(e <= best + tolerance for e in ends[1:]), "causes": causes}
+    best = min(ends) + _SAME[isinstance(method, Approximation)]
+    elsewhere = sum(e > best and not f for e, f in zip(ends[1:], failed, strict=True))
+    causes += ["from a random start: converged at another optimum"] * elsewhere
+    return row | {"starts": starts, "at_best": sum(e <= best for e in ends[1:]), "causes": causes}
 
 
 def _attempt(model: Model, data: Data, method: Method, seed: int) -> tuple[Fit | None, list[str]]:
