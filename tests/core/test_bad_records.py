@@ -446,7 +446,7 @@ FIELDS = st.sampled_from(
 
 
 @given(st.lists(st.lists(FIELDS, min_size=1, max_size=5).map(",".join), max_size=6).map("\n".join))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_text_is_read_or_refused(tmp_path_factory, text):
     file = Path(tmp_path_factory.getbasetemp()) / "any.csv"
     file.write_text("ID,TIME,DV\n" + text, encoding="utf-8")
@@ -483,7 +483,7 @@ VALUES = st.sampled_from(
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_records_are_read_or_refused(data):
     columns = ["ID", "DV", *data.draw(st.lists(st.sampled_from(ITEMS[1:2] + ITEMS[3:]), unique=True, max_size=8))]
     rows = data.draw(st.lists(st.tuples(*[VALUES] * len(columns)), min_size=1, max_size=5))

@@ -138,7 +138,7 @@ def test_exporting_again_gives_the_same_code(name):
 
 
 @given(every_case)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_exported_code_declares_any_model(case: Case):
     same(case.model, run(case.model.to_code()), case.data)
 

@@ -600,7 +600,7 @@ def studies(draw: st.DrawFn) -> pd.DataFrame:
 
 
 @given(studies())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_no_record_is_lost_or_invented(table):
     data = nw.Data.from_frame(table)
     assert len(data) == len(table)
@@ -610,7 +610,7 @@ def test_no_record_is_lost_or_invented(table):
 
 
 @given(studies(), st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_interleaving_subjects_changes_nothing_but_their_order(table, random):
     # Any order of the rows that keeps each subject's own.
     order = list(table["ID"])

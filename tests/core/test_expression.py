@@ -119,7 +119,7 @@ def is_declaration(expr: sp.Expr) -> bool:
 
 
 @given(st.recursive(atoms(), extend, max_leaves=10))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_parse_restores_what_to_text_printed(expr):
     assume(is_declaration(expr))
     assert parse(to_text(expr), SYMBOLS) == expr
@@ -271,7 +271,7 @@ def test_large_but_finite_numbers_are_quick(text):
 
 
 @given(st.text(st.sampled_from("xyE0129.,+-*/()<>&|~ '\"eEj[]{}:=lambda_\n"), max_size=40))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_text_is_read_or_refused_in_a_sentence(text):
     try:
         assert isinstance(parse(text, SYMBOLS), sp.Expr)

@@ -35,7 +35,7 @@ def joint(problem: nw.Problem, subject: int, eta: np.ndarray) -> float:
     return float(data + eta @ np.linalg.inv(values.omega) @ eta)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases)
 def test_modes_are_the_minima_scipy_finds_subject_by_subject(case: Case) -> None:
     problem, modes = modes_of(case)
@@ -50,7 +50,7 @@ def test_modes_are_the_minima_scipy_finds_subject_by_subject(case: Case) -> None
         assert other.fun >= reached - 1e-11 * (1 + abs(reached)) or np.abs(other.x - modes.eta[:, i]).max() > 0.1
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases)
 def test_what_is_evaluated_at_the_modes_belongs_to_them(case: Case) -> None:
     problem, modes = modes_of(case, gradient=True)

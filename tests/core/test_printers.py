@@ -15,7 +15,7 @@ from tests.core.tapes import NUMPY, SYMBOLS, A, B, T, expressions, interpret, po
 LEVELS = {A: Level.BLOCK, B: Level.CONSTANT, T: Level.RECORD}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(expressions, points)
 def test_a_kernel_equals_the_tape_evaluated_operation_by_operation(expression: sp.Expr, point: np.ndarray) -> None:
     tape = Tape(LEVELS)

@@ -21,7 +21,7 @@ from nlmewidgets.core.problem import Segments
 from nlmewidgets.core.symbols import Covariate, Eta, Sigma, Theta
 from tests.models import Case, cases, make
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 # --------------------------------------------------------------- the plain loop

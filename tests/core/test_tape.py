@@ -23,7 +23,7 @@ def close(value: object, truth: object, size: object) -> bool:
     return abs(value - truth) <= 1e-13 * (abs(size) + abs(truth) + 1)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(expressions, points)
 def test_value_and_both_derivatives_are_those_of_the_expression(expression: sp.Expr, point: np.ndarray) -> None:
     tape = Tape(LEVELS)

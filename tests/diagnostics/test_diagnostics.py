@@ -23,7 +23,7 @@ from nlmewidgets.diagnostics import (
 from nlmewidgets.methods import METHODS
 from tests.models import Case, cases, make
 
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def modes(case: Case) -> np.ndarray:

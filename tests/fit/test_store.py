@@ -77,7 +77,7 @@ def test_a_saved_fit_is_read_back_whole(method, tmp_path, oral_model, theophylli
 
 
 @given(case=every_case)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=7, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_fit_is_read_back_whole(case: Case, tmp_path):
     fit = quick(case.model, case.data, "fo")
     same(round_trip(fit, tmp_path / "fit.json"), fit)

@@ -67,7 +67,7 @@ FEW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "phase
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "agq"])
-@settings(max_examples=25, **FEW)
+@settings(max_examples=8, **FEW)
 @given(case=every_case)
 def test_gradients_of_random_models_equal_differences(method: str, case: Case) -> None:
     check_gradient(case, method)
@@ -92,7 +92,7 @@ def test_gradients_with_every_kind_of_parameter(extra: str, method: str) -> None
     check_gradient(make("oral", "combined", (extra,), seed=12), method)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=every_case)
 def test_the_modes_move_as_the_implicit_function_theorem_says(case: Case) -> None:
     problem, space = case.problem, case.model.space

@@ -58,7 +58,7 @@ def test_draws_and_density_are_scipys_multivariate_t() -> None:
 def test_it_is_the_quadrature_of_random_models_within_its_own_error() -> None:
     rng = np.random.default_rng(12)
     z = []
-    for seed in range(20):
+    for seed in range(12):
         extras = tuple(sorted({str(e) for e in rng.choice(EXTRAS, 2)}))
         case = make(str(rng.choice(STRUCTURES)), str(rng.choice(RESIDUALS)), extras, seed=seed)
         problem, values = case.problem, case.model.values
@@ -69,7 +69,7 @@ def test_it_is_the_quadrature_of_random_models_within_its_own_error() -> None:
         found = evaluate_importance(problem, values, error=0.05, seed=seed)
         assert found.ofv_error <= 0.05
         z.append((found.ofv - exact) / math.hypot(found.ofv_error, 1e-3))
-    assert len(z) > 11
+    assert len(z) > 6
     assert max(map(abs, z)) < 4.5
     assert stats.chi2(len(z)).ppf(0.001) < sum(x * x for x in z) < stats.chi2(len(z)).ppf(0.999)
 
@@ -79,11 +79,11 @@ def test_the_stated_error_is_the_spread_over_seeds(draws: int, theophylline: nw.
     problem = oral_model().problem(theophylline)
     values = problem.model.values
     exact = evaluate_quadrature(problem, values, 21).ofv
-    found = [evaluate_importance(problem, values, draws=draws, error=0, seed=s) for s in range(40)]
+    found = [evaluate_importance(problem, values, draws=draws, error=0, seed=s) for s in range(24)]
     errors = np.array([x.ofv_error for x in found])
     z = (np.array([x.ofv for x in found]) - exact - 0.25 * errors**2) / errors
     # 12 subjects × 7 degrees of freedom each: z is normal but for a few per cent.
-    assert stats.chi2(40).ppf(0.002) < (z**2).sum() < 1.1 * stats.chi2(40).ppf(0.998)
+    assert stats.chi2(24).ppf(0.002) < (z**2).sum() < 1.1 * stats.chi2(24).ppf(0.998)
     assert abs(z.mean()) < 3.1 / math.sqrt(40)
 
 

@@ -55,7 +55,7 @@ def check(joint: Joint, points: np.ndarray, seed: int = 0) -> None:
         assert (np.abs(along - difference) < 1e-6 * size).all(), (along, difference)
 
 
-@settings(max_examples=12, deadline=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
 @given(case=every_case)
 def test_the_gradient_is_the_central_difference(case: Case) -> None:
     joint, points = joint_of(case.model, case.data)

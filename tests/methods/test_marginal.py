@@ -58,7 +58,7 @@ def exact_minus2ll(case: Case) -> float:
 
 
 @pytest.mark.parametrize("method", DETERMINISTIC)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(seed=st.integers(0, 10_000), block=st.booleans(), covariate=st.booleans())
 def test_for_a_linear_model_every_method_is_the_normal_density(method: str, seed: int, block: bool, covariate: bool):
     case = linear_case(seed, block=block, covariate=covariate)
@@ -81,7 +81,7 @@ def test_for_a_linear_model_fo_and_focei_end_at_the_same_estimates():
 
 
 @pytest.mark.parametrize("method", DETERMINISTIC)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=7, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases, seed=st.integers(0, 1000))
 def test_the_order_of_subjects_changes_nothing_but_rounding(method: str, case: Case, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(case.data.n_subjects)

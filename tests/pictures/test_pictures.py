@@ -29,7 +29,7 @@ def texts(figure: object) -> list[tuple[str, object]]:
     from matplotlib.text import Text
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure.draw_without_rendering()  # every text has its place, no pixel is painted
     hidden = set()
     for ax in figure.axes:  # ticks outside the limits of their axis are made, but not drawn
         (x0, x1), (y0, y1) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
