@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab course test check browser benchmark calibration influence study contact-sheet gallery screenshots binder oldest pyodide clean help
+.PHONY: lab course test check browser benchmark calibration influence study contact-sheet gallery screenshots binder grade oldest pyodide clean help
 
 help:
 	@echo "make lab         environment, then JupyterLab on the theophylline notebook"
@@ -18,6 +18,7 @@ help:
 	@echo "make contact-sheet docs/library.html: every structure of the library"
 	@echo "make gallery     docs/gallery.html: every diagnostic of a fit, with how to read it"
 	@echo "make binder      install binder/ into a throw-away environment, run its start page, print its size"
+	@echo "make grade       nbgrader, installed for it, grades a notebook of the course: solved and empty"
 	@echo "make oldest      browser tests on the lowest versions of JupyterLab, kernel and libraries supported"
 	@echo "make pyodide     the package in WebAssembly under node: fits, explorer, tests of the core"
 	@echo "make screenshots pictures of the environment for the README"
@@ -80,6 +81,10 @@ screenshots: $(VENV)/.test browser
 
 binder:
 	@PYTHON=$(PYTHON) sh .ci/binder.sh
+
+grade: $(VENV)/.test
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[class]'
+	@$(BIN)/python -m pytest -q -m slow tests/notebooks/test_nbgrader.py
 
 oldest: $(VENV)/.test browser
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh .ci/oldest.sh

@@ -14,6 +14,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "course" / "07-criteria.ipy
 pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install nlmewidgets[class]")
 
 
+@pytest.mark.slow  # three kernels and a database: `make grade` installs nbgrader and runs it
 @pytest.mark.filterwarnings("ignore")
 def test_autograding(tmp_path, monkeypatch):
     from nbgrader.api import Gradebook
