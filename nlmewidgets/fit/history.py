@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,16 @@ import numpy as np
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.methods import Iteration
 
-__all__ = ["History", "Phase", "Quantity", "history_of", "phases_of"]
+__all__ = ["History", "Phase", "Quantity", "history_of", "iteration_at", "phases_of", "thinned"]
 
 _POINTS = 400
 """Of a series: more a screen cannot show."""
+
+_KEPT = 200
+"""Iterations of a history that keep their random effects, at most."""
+
+_BYTES = 64_000_000
+"""What these may take, at most."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Quantity:
 
 
 QUANTITIES = {
-    "gradient": Quantity("Largest gradient", "the largest slope of the objective along a parameter", log=True),
+    "gradient": Quantity("Gradient", "the largest slope of the objective along a parameter", log=True),
     "step": Quantity("Step length", "the share of the step proposed that was taken", log=True),
     "gamma": Quantity("Step size γ", "the weight of new draws: 1 while exploring, falling while smoothing"),
     "error": Quantity("Error of the OFV", "the Monte Carlo standard error of the objective", log=True),
@@ -132,3 +139,25 @@ def phases_of(trace: Sequence[Iteration]) -> tuple[Phase, ...]:
             out.append(Phase(name, first, before.k))
             name, first = it.phase, it.k
     return (*out, Phase(name, first, trace[-1].k))
+
+
+def thinned(trace: tuple[Iteration, ...], most: int = _KEPT) -> tuple[Iteration, ...]:
+    """Return the history, in which at most `most` iterations, evenly spread, and the last keep their random effects.
+
+    Of very many subjects fewer are kept, so that a long run stays within bounded memory.
+    """
+    size = max(trace[-1].eta.nbytes, 1)
+    most = max(2, min(most, _BYTES // size))
+    every = 2 ** max(0, math.ceil(math.log2(len(trace) / most)))
+    if every > 1:
+        for it in trace[:-1]:
+            if it.k % every and it.eta.shape[1]:
+                it.forget()
+    return trace
+
+
+def iteration_at(trace: Sequence[Iteration], k: int) -> Iteration:
+    """Return the iteration of that number, or the nearest there is."""
+    place = bisect.bisect_left(trace, k, key=lambda it: it.k)
+    near = trace[max(place - 1, 0) : place + 1]
+    return min(near, key=lambda it: abs(it.k - k))

@@ -228,7 +228,7 @@ class Fit:
 
     @property
     def trace(self) -> tuple[Iteration, ...]:
-        """The history as iterations, also of a fit that was loaded; all hold the last etas, others are not kept."""
+        """The history as iterations, also of a fit that was loaded; the last one holds its etas, no others are kept."""
         space, by = self.start.space, self.ofv_by
         own = [c for c in self.iterations if c.startswith(_OWN) and c[1:] not in ("k", "phase", "ofv")]
         made = [
@@ -244,6 +244,8 @@ class Fit:
             )
             for row in self.iterations.to_dict("records")
         ]
+        for iteration in made[:-1]:
+            iteration.forget()
         return (*made[:-1], replace(made[-1], status=self.status, message=self.message, progress=1.0))
 
     def resume(self, **options: Any) -> Fit:

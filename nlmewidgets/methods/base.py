@@ -35,7 +35,7 @@ class Iteration:
     ofv_by : str
         How the objective was computed.
     eta : (etas, subjects) float
-        The current estimate of each subject's random effects.
+        The current estimate of each subject's random effects; (etas, 0) where a history has let them go.
     status : str
         'running', 'converged', 'limit' or 'failed'; a fit adds 'stopped'.
     message : str
@@ -86,6 +86,10 @@ class Iteration:
     def release(self) -> None:
         """Let the arrays go, because a newer iteration holds them."""
         object.__setattr__(self, "arrays", {})
+
+    def forget(self) -> None:
+        """Let the random effects go: a history keeps those of some iterations only."""
+        object.__setattr__(self, "eta", _own(np.zeros((self.eta.shape[0], 0))))
 
     def to_dict(self) -> dict[str, float]:
         """Return all population parameters by name (omegas and sigmas as SDs)."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from nlmewidgets.fit.history import QUANTITIES, History, history_of
 from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption, grid, legend
-from nlmewidgets.panels.theme import DATA, FIT, MUTED, TREND
+from nlmewidgets.panels.theme import DATA, FIT, MUTED, SELECTED, TREND
 
 __all__ = ["ConvergePanel"]
 
@@ -23,7 +23,7 @@ class ConvergePanel(Panel):
     """The objective over the whole width, small figures of the rest; dashed lines where a phase begins."""
 
     title = "Convergence"
-    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": ("trace",)}
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": ("trace",), "mark": ("iteration",)}
 
     def build(self) -> None:
         """Make what does not depend on the run: the objective's figure, and the words."""
@@ -37,12 +37,13 @@ class ConvergePanel(Panel):
             ("line", FIT, "objective and parameters"),
             ("line", TREND, "the method's own numbers"),
             ("dashed", MUTED, "a phase begins"),
+            ("line", SELECTED, "iteration shown"),
         )
         self.traces: dict[str, _Trace] = {"OFV": _Trace("OFV", FIT, height="200px", wide=True)}
         self.grid = grid([], "repeat(3, minmax(0, 1fr))")
         self.text = caption()
         head = ipw.HBox([self.key, self.zoom], layout=ipw.Layout(align_items="center"))
-        self.body = ipw.VBox([head, self.traces["OFV"].root, self.grid, self.text])
+        self.body = ipw.VBox([head, self.traces["OFV"].root, self.state.playback.root, self.grid, self.text])
         self.root.children = (self.empty, self.body)
         self._shown: tuple[str, ...] = ()
 
@@ -62,6 +63,12 @@ class ConvergePanel(Panel):
             self.traces[name].show(history.k, y, first, begins)
         self.traces["OFV"].name_phases(history.phases)
         self.text.value = self._words(history)
+        self.mark()
+
+    def mark(self) -> None:
+        """Draw a line at the iteration that the panels show."""
+        for trace in self.traces.values():
+            trace.mark(self.state.iteration)
 
     def _arrange(self, history: History) -> None:
         """Have a small figure for each of the series there are."""
@@ -126,10 +133,13 @@ class _Trace:
         self.phases = bq.Lines(
             x=[0.0], y=[0.0], scales=unit, colors=[MUTED], line_style="dashed", stroke_width=1, visible=False
         )
+        self.marker = bq.Lines(
+            x=[0.0, 0.0], y=[0.0, 1.0], scales=unit, colors=[SELECTED], stroke_width=1.5, visible=False
+        )
         self.names = bq.Label(
             x=[0.0], y=[0.0], text=[""], scales=unit, colors=[DATA], default_size=11, x_offset=4, y_offset=2
         )
-        self.frame.put(self.phases, self.line, *([self.names] if wide else []))
+        self.frame.put(self.phases, self.line, self.marker, *([self.names] if wide else []))
 
     def show(self, k: Any, y: Any, first: int, begins: list[float]) -> None:
         """Move the line; the axes fit what there is from the point `first` on."""
@@ -150,6 +160,13 @@ class _Trace:
                 # One broken line; the last point must be a number.
                 self.phases.x = np.repeat(begins, 3)[:-1]
                 self.phases.y = np.tile([0.0, 1.0, np.nan], len(begins))[:-1]
+
+    def mark(self, k: int | None) -> None:
+        """Draw a line at an iteration; none at None."""
+        with self.marker.hold_sync():
+            self.marker.visible = k is not None
+            if k is not None:
+                self.marker.x = [k, k]
 
     def name_phases(self, phases: tuple[Any, ...]) -> None:
         """Write the phases' names where they begin, if there are several."""

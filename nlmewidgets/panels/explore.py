@@ -19,6 +19,7 @@ from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.fit import Fit, Run, time_left
 from nlmewidgets.fit.choices import choices
+from nlmewidgets.fit.history import thinned
 from nlmewidgets.panels.converge import ConvergePanel
 from nlmewidgets.panels.covariates import CovariatesPanel
 from nlmewidgets.panels.driver import Job
@@ -27,6 +28,7 @@ from nlmewidgets.panels.individuals import IndividualsPanel
 from nlmewidgets.panels.initial import InitialPanel
 from nlmewidgets.panels.judge import JudgePanel
 from nlmewidgets.panels.latest import Latest
+from nlmewidgets.panels.playback import Playback
 from nlmewidgets.panels.population import PopulationPanel
 from nlmewidgets.panels.runs import RunsPanel
 from nlmewidgets.panels.session import to_link
@@ -125,6 +127,7 @@ class Explorer(State, ipw.VBox):
         self.add_class("nlme")
         self.initial = InitialPanel(self)
         self.fitting = FitBox(self)
+        self.playback = Playback(self)
         self.panels = {name: panel(self) for name, panel in PANELS.items()}
         self._code = ipw.Textarea(layout=ipw.Layout(width="auto", height="420px"))
         self._code.add_class("nlme-code")
@@ -304,6 +307,7 @@ class Explorer(State, ipw.VBox):
             return self
         self._began = time.monotonic()
         self.control = getattr(run.method, "control", None)
+        self.playback.begin()
         self._traced, self.trace = None, before
         self.progress, self.status, self.message = 0.0, "running", "Starting …"
         self.tabs.selected_index = list(self.panels).index("converge")
@@ -326,6 +330,14 @@ class Explorer(State, ipw.VBox):
         """End the phase in progress of a running fit after the iteration in hand."""
         if self.running and self.control is not None:
             self.control.end_phase()
+
+    @property
+    def traced_problem(self) -> Any:
+        """The problem that the iterations in `trace` are of."""
+        job = self._job
+        if self.running and job is not None:
+            return job.run.problem
+        return self.problem if self.result is None else self.result.problem
 
     @property
     def method_options(self) -> dict[str, Any]:
@@ -361,7 +373,8 @@ class Explorer(State, ipw.VBox):
     def _iterations(self, new: Sequence[Any]) -> None:
         with self.lock:
             last = new[-1]
-            self.trace = (*self.trace, *new)
+            self.trace = thinned((*self.trace, *new))
+            self.playback.live()
             self.progress = last.progress
             elapsed = time.monotonic() - self._began
             left = time_left(elapsed, last.progress)
@@ -377,6 +390,7 @@ class Explorer(State, ipw.VBox):
             if fit is None:
                 self.status, self.message = "failed", error
             else:
+                self.playback.end()
                 self.result = self._traced = fit
                 self.fits = (*self.fits, fit)
                 self.status = fit.status

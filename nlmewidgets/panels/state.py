@@ -106,6 +106,10 @@ class State(Selection):
         Of the fit.
     trace : tuple of Iteration
         The iterations of the current or last fit.
+    iteration : int or None
+        The one of them that the panels show; None: the newest, or the sliders if they moved after it.
+    follow : bool
+        Whether the panels show a running fit's newest iteration; moving a slider ends it for this run.
     result : Fit or None
     fits : tuple of Fit
         All of this session.
@@ -124,6 +128,8 @@ class State(Selection):
     message = tl.Unicode("")
     notice = tl.Unicode("")
     trace = tl.Tuple()
+    iteration = tl.Int(None, allow_none=True)
+    follow = tl.Bool(True)
     result = tl.Any(None, allow_none=True)
     fits = tl.Tuple()
 
