@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import sys
 import time
 from collections.abc import Mapping
 from statistics import NormalDist
@@ -27,6 +28,8 @@ _SIMULATED = 360
 """Curves simulated for the band; the same random draws at every redraw."""
 _SLOW = 0.03
 """Seconds: a band that takes longer (differential equations) follows the typical curve, beside the sliders."""
+_REST = 0.1
+"""Seconds without a move after which such a band is computed: a drag keeps the processor for its curve."""
 
 
 class PopulationPanel(Panel):
@@ -42,7 +45,7 @@ class PopulationPanel(Panel):
     def build(self) -> None:
         """Make the figure; observations are drawn once, lines move."""
         state = self.state
-        self._bands: Latest[tuple[Problem, Values], tuple[Problem, Values, Array]] = Latest(self._band, self._banded)
+        self._bands: Latest[tuple[Problem, Values], tuple[Problem, Values, Array]] = Latest(self._rested, self._banded)
         self._cost = 0.0
         self._grid()
         draws = max(1, round(_SIMULATED / self.grid.n_subjects))
@@ -155,6 +158,12 @@ class PopulationPanel(Panel):
             self._bands.put((self.grid, values))
         else:
             self._banded(self._band((self.grid, values)))
+
+    def _rested(self, request: tuple[Problem, Values]) -> tuple[Problem, Values, Array]:
+        """Return the band when the sliders rest; of values that are no longer shown, nothing."""
+        if sys.platform != "emscripten":  # where nothing is beside the interface, waiting would be waiting
+            time.sleep(_REST)
+        return self._band(request) if request[1] is self.state.shown else (*request, np.empty(0))
 
     def _band(self, request: tuple[Problem, Values]) -> tuple[Problem, Values, Array]:
         grid, values = request
