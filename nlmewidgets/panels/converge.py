@@ -150,7 +150,8 @@ class _Trace:
         self.line.visible = bool(len(known))
         if len(known):
             with self.line.hold_sync():
-                self.line.x, self.line.y = k, y
+                there = np.isfinite(y)  # a curve's last point must be a number
+                self.line.x, self.line.y = k[there], y[there]
         last = y[np.isfinite(y)]
         shown = f" = {_number(self.title, last[-1])}" if len(last) else ""
         self.head.value = f"<b>{html.escape(self.title)}</b>{shown}"

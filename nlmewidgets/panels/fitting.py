@@ -8,6 +8,7 @@ from typing import Any
 import ipywidgets as ipw
 
 from nlmewidgets.fit.choices import Choice, Option, choices
+from nlmewidgets.panels.why import WhyBox
 
 __all__ = ["FitBox"]
 
@@ -64,6 +65,7 @@ class FitBox:
             (self.take, lambda _: explorer.take_estimates()),
         ):
             button.on_click(action)
+        self.why = WhyBox(explorer)
         self.root = ipw.VBox(
             [
                 ipw.HTML("<h3>Fit</h3>"),
@@ -75,6 +77,7 @@ class FitBox:
                 self.bar,
                 self.status,
                 self.take,
+                self.why.root,
             ],
             layout=ipw.Layout(margin="10px 0 0"),
         )
