@@ -80,7 +80,8 @@ model = nw.Model(
 SHOW = "explorer = nw.explore(model, data)\nexplorer\n"
 
 PRESS = """async ([count, pause]) => {
-    const handle = document.querySelectorAll('.nlme .noUi-handle')[0];
+    const field = document.querySelector('.nlme .nlme-parameter');
+    const handle = (field ? field.parentElement : document.querySelector('.nlme')).querySelector('.noUi-handle');
     handle.focus();
     const lines = [...document.querySelectorAll('.nlme .bqplot path.line')].filter(p => p.getClientRects().length);
     const paths = () => lines.map(p => p.getAttribute('d')).join();
@@ -166,9 +167,12 @@ class Lab:
 
 
 def show(notebook: lab.Notebook, panel: str) -> None:
-    """Bring a panel of the explorer to the front."""
-    notebook.execute(f"explorer.wait(); explorer.tabs.selected_index = list(explorer.panels).index({panel!r})")
-    notebook.page.wait_for_timeout(500)
+    """Bring a panel of the explorer to the front; nothing is waited for, since a fit may be running."""
+    notebook.execute(
+        f"if explorer.has_trait('panel'): explorer.panel = {panel!r}\n"
+        f"else: explorer.tabs.selected_index = list(explorer.panels).index({panel!r})"
+    )
+    notebook.page.wait_for_timeout(1000)
 
 
 VERSIONS = """\
@@ -201,7 +205,7 @@ def sliders(lab_: Lab) -> None:
             lab_.keys(notebook, f"{subjects} subjects: page of individual curves")
             notebook.execute("explorer.method = 'saem'; explorer.method_options = {'explore': 1_000_000}")
             notebook.execute("explorer.start()")
-            show_population(notebook)
+            show(notebook, "population")
             lab_.keys(notebook, f"{subjects} subjects: population curve while SAEM runs", 100.0)
             if notebook.execute("print(explorer.running)").strip() != "True":
                 raise RuntimeError(
@@ -213,12 +217,6 @@ def sliders(lab_: Lab) -> None:
             notebook.wait_for("document.querySelector('.nlme').innerText.includes('Stopped by the user')")
             stopped = 1e3 * (time.perf_counter() - began)
             lab_.lines.append(Line(f"{subjects} subjects: Stop to usable Fit", stopped, 1000.0))
-
-
-def show_population(notebook: lab.Notebook) -> None:
-    """The population curve while a fit runs: no waiting for its end."""
-    notebook.execute("explorer.tabs.selected_index = list(explorer.panels).index('population')")
-    notebook.page.wait_for_timeout(500)
 
 
 def large(lab_: Lab) -> None:
