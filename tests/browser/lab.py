@@ -73,6 +73,7 @@ class Server:
             "JUPYTERLAB_SETTINGS_DIR": str(home / "lab" / "user-settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(home / "lab" / "workspaces"),
             "JUPYTER_PREFER_ENV_PATH": "1",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger of a kernel warns otherwise, on the kernel's stderr
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")])),
         }
         command = [PYTHON, "-m", self.app, "--no-browser", "--allow-root", f"--port={port}"]
