@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nlmewidgets.core.errors import NlmeError
-from nlmewidgets.fit import Fit, Run
 
 __all__ = ["Job"]
 
@@ -26,18 +25,19 @@ class Job:
 
     Parameters
     ----------
-    run : Run
+    run : Run or Race
+        Whose `steps()` are pulled, and whose `result()` is the end.
     publish : callable(iterations)
         Takes new iterations in bundles, at most ten times a second.
-    done : callable(fit or None, error message)
+    done : callable(result or None, error message)
         Called once at the end.
     """
 
     def __init__(
         self,
-        run: Run,
+        run: Any,
         publish: Callable[[Sequence[Any]], None],
-        done: Callable[[Fit | None, str], None],
+        done: Callable[[Any, str], None],
     ) -> None:
         self.run = run
         self._publish = publish

@@ -30,6 +30,7 @@ from nlmewidgets.panels.judge import JudgePanel
 from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.playback import Playback
 from nlmewidgets.panels.population import PopulationPanel
+from nlmewidgets.panels.race import RacePanel
 from nlmewidgets.panels.runs import RunsPanel
 from nlmewidgets.panels.session import to_link
 from nlmewidgets.panels.shrinkage import ShrinkagePanel
@@ -49,6 +50,7 @@ PANELS = {
     "shrinkage": ShrinkagePanel,
     "judge": JudgePanel,
     "runs": RunsPanel,
+    "race": RacePanel,
 }
 """Every panel of the environment by its name, in the order of its tabs."""
 
@@ -335,7 +337,7 @@ class Explorer(State, ipw.VBox):
     def traced_problem(self) -> Any:
         """The problem that the iterations in `trace` are of."""
         job = self._job
-        if self.running and job is not None:
+        if self.running and job is not None and isinstance(job.run, Run):
             return job.run.problem
         return self.problem if self.result is None else self.result.problem
 
