@@ -120,6 +120,8 @@ class ChainState:
         adapted to an acceptance of 0.4.
     block_scale : float
         The same for steps of all components together, in the shape of the subject's proposal.
+    f : (chains, obs) float
+        The predictions at η: those of accepted proposals are kept, not made again.
     accepted : float
         Share of random-walk proposals accepted in the last sweep.
     """
@@ -129,14 +131,15 @@ class ChainState:
     prior: Array
     scale: Array
     block_scale: float
+    f: Array
     accepted: float = 0.0
 
     @classmethod
     def at(cls, target: Target, eta: Array) -> ChainState:
         """Return chains that start at `eta`."""
         q = len(eta)
-        data, _ = target.data_part(eta)
-        return cls(eta, data, target.prior_part(eta), np.full(q, 2.0), 2.0 / max(q, 1) ** 0.5)
+        data, f = target.data_part(eta)
+        return cls(eta, data, target.prior_part(eta), np.full(q, 2.0), 2.0 / max(q, 1) ** 0.5, f)
 
 
 _TARGET_ACCEPTANCE = 0.4
@@ -149,10 +152,10 @@ def refresh(target: Target, state: ChainState, eta: Array, f: Array | None = Non
     The prediction `f` may be given where it is known.
     """
     if f is None:
-        data, _ = target.data_part(eta)
+        data, f = target.data_part(eta)
     else:
         data = target.problem.minus2ll(f, target.sigma)
-    return ChainState(eta, data, target.prior_part(eta), state.scale, state.block_scale, state.accepted)
+    return ChainState(eta, data, target.prior_part(eta), state.scale, state.block_scale, f, state.accepted)
 
 
 def sweep(
@@ -196,7 +199,8 @@ def sweep(
     Karimi, Lavielle & Moulines (2020), doi:10.1016/j.csda.2019.07.001 (proposals around the mode).
     """
     q, chains, n = state.eta.shape
-    eta, data, prior_value = state.eta, state.data, state.prior
+    eta, data, prior_value, f = state.eta, state.data, state.prior, state.f
+    spread = target.problem.subjects.spread
     scale, block_scale = state.scale, state.block_scale
     walked, moves = 0.0, 0
     adaptation = _ADAPTATION if adapt else 0.0
@@ -206,10 +210,10 @@ def sweep(
 
     for _ in range(prior):
         proposal = (target.chol @ rng.standard_normal((q, chains * n))).reshape(eta.shape)
-        new, _ = target.data_part(proposal)
+        new, new_f = target.data_part(proposal)
         accept = new - data < threshold()
         eta = np.where(accept, proposal, eta)
-        data = np.where(accept, new, data)
+        data, f = np.where(accept, new, data), np.where(spread(accept), new_f, f)
     if prior:
         prior_value = target.prior_part(eta)
 
@@ -217,11 +221,11 @@ def sweep(
         density = independent.minus2log(eta)
         for _ in range(mode):
             proposal, new_density = independent.draw(rng, chains)
-            new, _ = target.data_part(proposal)
+            new, new_f = target.data_part(proposal)
             new_prior = target.prior_part(proposal)
             accept = (new + new_prior - new_density) - (data + prior_value - density) < threshold()
             eta = np.where(accept, proposal, eta)
-            data = np.where(accept, new, data)
+            data, f = np.where(accept, new, data), np.where(spread(accept), new_f, f)
             prior_value = np.where(accept, new_prior, prior_value)
             density = np.where(accept, new_density, density)
 
@@ -235,11 +239,11 @@ def sweep(
         for k in range(q):
             proposal = eta.copy()
             proposal[k] += (scale[k] * width[k]) * rng.standard_normal((chains, n))
-            new, _ = target.data_part(proposal)
+            new, new_f = target.data_part(proposal)
             new_prior = target.prior_part(proposal)
             accept = new + new_prior - data - prior_value < threshold()
             eta = np.where(accept, proposal, eta)
-            data = np.where(accept, new, data)
+            data, f = np.where(accept, new, data), np.where(spread(accept), new_f, f)
             prior_value = np.where(accept, new_prior, prior_value)
             rates[k] = np.count_nonzero(accept) / accept.size
         scale = scale * (1.0 + adaptation * (rates - _TARGET_ACCEPTANCE))
@@ -249,13 +253,13 @@ def sweep(
         z = rng.standard_normal(eta.shape)
         shaped = np.tensordot(target.chol, z, 1) if independent is None else (independent.factor * z).sum(axis=1)
         proposal = eta + block_scale * shaped
-        new, _ = target.data_part(proposal)
+        new, new_f = target.data_part(proposal)
         new_prior = target.prior_part(proposal)
         accept = new + new_prior - data - prior_value < threshold()
         eta = np.where(accept, proposal, eta)
-        data = np.where(accept, new, data)
+        data, f = np.where(accept, new, data), np.where(spread(accept), new_f, f)
         prior_value = np.where(accept, new_prior, prior_value)
         rate = np.count_nonzero(accept) / accept.size
         block_scale = block_scale * (1.0 + adaptation * (rate - _TARGET_ACCEPTANCE))
         walked, moves = walked + rate, moves + 1
-    return ChainState(eta, data, prior_value, scale, block_scale, walked / max(moves, 1))
+    return ChainState(eta, data, prior_value, scale, block_scale, f, walked / max(moves, 1))

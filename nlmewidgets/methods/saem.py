@@ -217,7 +217,7 @@ class SAEM(Method):
         # The proposals around the modes do most of the work; the others take turns to reach what they miss.
         turn = (p.k + 1) % 3
         chains = sweep(target, state.chains, rng, state.proposal, prior=turn == 0, single=turn == 1, block=turn == 2)
-        f = problem.predict(problem.slots(target.typical, chains.eta))
+        f = chains.f
         fresh = Statistics.of(problem, plan, state.values, target.typical, chains.eta, f)
         statistics = state.statistics.towards(fresh, gamma)
         values = maximise(problem, plan, state.values, statistics, step=gamma, floor=floor)

@@ -104,6 +104,7 @@ class State:
             "saem_average": self.average,
             "saem_eta": chains.eta,
             "saem_density": np.stack([chains.data, chains.prior]),
+            "saem_prediction": chains.f,
             "saem_scale": np.array([*chains.scale, chains.block_scale, chains.accepted]),
             "saem_u": statistics.u,
             "saem_uu": statistics.uu,
@@ -140,10 +141,14 @@ class State:
         explored, smoothed, planned, hold = (int(x) for x in counts[:4])
         *scale, block_scale, accepted = a["saem_scale"]
         data, prior = a["saem_density"]
+        values = Values(a["saem_theta"], a["saem_omega"], a["saem_sigma"])
+        f = a.get("saem_prediction")
+        if f is None:  # a fit of an earlier version
+            f = problem.predict(problem.slots(problem.typical(values.theta).slots, a["saem_eta"]))
         return cls(
-            values=Values(a["saem_theta"], a["saem_omega"], a["saem_sigma"]),
+            values=values,
             average=a["saem_average"],
-            chains=ChainState(a["saem_eta"], data, prior, np.array(scale), float(block_scale), float(accepted)),
+            chains=ChainState(a["saem_eta"], data, prior, np.array(scale), float(block_scale), f, float(accepted)),
             statistics=Statistics(a["saem_u"], a["saem_uu"], a["saem_squares"], a["saem_slope"], a["saem_information"]),
             proposal=Proposal.around(a["saem_centre"], a["saem_precision"]),
             first=a["conditional_mean"],
