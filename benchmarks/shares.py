@@ -1,6 +1,6 @@
 """Where the time of a fit goes: shares by layer, by cProfile, whose own cost is in them.
 
-    python benchmarks/shares.py
+python benchmarks/shares.py
 """
 
 from __future__ import annotations
