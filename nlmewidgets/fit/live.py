@@ -12,7 +12,7 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.methods import METHODS
 from nlmewidgets.methods.marginal import Approximation
 
-__all__ = ["Look", "look"]
+__all__ = ["Look", "look", "stand_in"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +40,23 @@ class Look:
     message: str = ""
 
 
+def stand_in(problem: Problem, method: str) -> Approximation:
+    """Return the approximation whose objective a slider shows for a method: itself, or Laplace."""
+    chosen = METHODS[method]()
+    if isinstance(chosen, Approximation) and chosen.refusal(problem) is None:
+        return chosen
+    laplace = METHODS["laplace"]()
+    assert isinstance(laplace, Approximation)
+    return laplace
+
+
 def look(problem: Problem, values: Values, method: str = "focei", start: Array | None = None) -> Look:
     """Evaluate the objective that belongs to a method.
 
     Without `start` the etas are sought from zero, so that the same values always give the same digits.
     SAEM maximises the likelihood itself, which is too dear for a slider; Laplace stands for it.
     """
-    chosen = METHODS[method]()
-    approximation = chosen if isinstance(chosen, Approximation) else METHODS["laplace"]()
-    if approximation.refusal(problem) is not None:
-        approximation = METHODS["laplace"]()
-    assert isinstance(approximation, Approximation)
+    approximation = stand_in(problem, method)
     result = approximation.evaluate(problem, values, start)
     eta = np.where(np.isfinite(result.eta), result.eta, 0.0)
     bad = np.flatnonzero(~np.isfinite(result.per_subject))

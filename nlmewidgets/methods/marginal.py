@@ -267,33 +267,48 @@ class Approximation(Method):
         """Yield the steps of a search that goes on where the last one was."""
         return replace(self, orient=False).steps(problem, last.values, rng)
 
+    def point(self, problem: Problem, start: Values, x: Array, extra: Any = None, begin: Array | None = None) -> Point:
+        """Return objective, gradient and Gauss–Newton Hessian at coordinates x, for `quasi_newton`.
+
+        Parameters
+        ----------
+        problem : Problem
+        start : Values
+            Of what is fixed.
+        x : (free,) float
+        extra : tuple, optional
+            That of an earlier point: the search for modes begins where its slope expects them.
+        begin : (etas, subjects) float, optional
+            Where it begins otherwise; zero by default.
+        """
+        space = problem.space
+        values = space.unpack(x, start)
+        warm = begin
+        if extra is not None:
+            eta, shift, origin, _ = extra
+            warm = eta if shift is None else eta + shift @ (x - origin)
+        try:
+            result = self.evaluate(problem, values, warm, gradient=True)
+        except np.linalg.LinAlgError:  # a singular Omega: a step too far
+            return Point(np.inf, np.zeros(len(x)))
+        if result.scores is None or not np.isfinite(result.ofv):
+            return Point(np.inf, np.zeros(len(x)))
+        scores = result.scores.along(space, values)
+        # Each score is that of −2 log L: its cross-product estimates twice the Hessian of −2 log L.
+        hessian = 0.5 * scores.T @ scores
+        shift = None if result.shift is None else result.shift.along(space, values)
+        if problem.penalty is None:
+            return Point(result.ofv, scores.sum(axis=0), hessian, (result.eta, shift, x, result.bounded))
+        prior = problem.penalty.along(values)
+        slope = scores.sum(axis=0) + prior.gradient
+        return Point(result.ofv + prior.value, slope, hessian + prior.curvature, (result.eta, shift, x, result.bounded))
+
     def _search(self, problem: Problem, start: Values) -> Iterator[Iteration]:
         """Yield the steps of one search."""
         space, k = problem.space, 0
 
         def function(x: Array, extra: Any) -> Point:
-            values = space.unpack(x, start)
-            warm = begin
-            if extra is not None:
-                eta, shift, origin, _ = extra
-                warm = eta if shift is None else eta + shift @ (x - origin)
-            try:
-                result = self.evaluate(problem, values, warm, gradient=True)
-            except np.linalg.LinAlgError:  # a singular Omega: a step too far
-                return Point(np.inf, np.zeros(len(x)))
-            if result.scores is None or not np.isfinite(result.ofv):
-                return Point(np.inf, np.zeros(len(x)))
-            scores = result.scores.along(space, values)
-            # Each score is that of −2 log L: its cross-product estimates twice the Hessian of −2 log L.
-            hessian = 0.5 * scores.T @ scores
-            shift = None if result.shift is None else result.shift.along(space, values)
-            if problem.penalty is None:
-                return Point(result.ofv, scores.sum(axis=0), hessian, (result.eta, shift, x, result.bounded))
-            prior = problem.penalty.along(values)
-            slope = scores.sum(axis=0) + prior.gradient
-            return Point(
-                result.ofv + prior.value, slope, hessian + prior.curvature, (result.eta, shift, x, result.bounded)
-            )
+            return self.point(problem, start, x, extra, begin)
 
         x, begin = space.pack(start), None
         reach = space.reach(x)

@@ -194,14 +194,20 @@ class Explorer(State, ipw.VBox):
         return ipw.VBox([bar, self._notice], layout=ipw.Layout(width="100%"))
 
     def _parameter_box(self) -> ipw.Widget:
-        reset = ipw.Button(description="Reset", tooltip="Back to the model's initial values", icon="undo")
+        reset = ipw.Button(description="Reset", tooltip="Back to the model's initial values", icon="fast-backward")
         reset.layout = ipw.Layout(width="84px")
         reset.on_click(lambda _: self.reset())
         self._guess = ipw.Button(description="Guess", tooltip="Find starting values from the data", icon="magic")
         self._guess.layout = ipw.Layout(width="84px")
         self._guess.on_click(lambda _: self.guess())
         head = ipw.HBox(
-            [ipw.HTML("<h3>Initial estimates</h3>", layout=ipw.Layout(flex="1 1 auto")), self._guess, reset],
+            [
+                ipw.HTML("<h3>Initial estimates</h3>", layout=ipw.Layout(flex="1 1 auto")),
+                self.initial.undo,
+                self.initial.redo,
+                self._guess,
+                reset,
+            ],
             layout=ipw.Layout(align_items="center"),
         )
         return ipw.VBox([head, self.initial.root])

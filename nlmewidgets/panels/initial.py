@@ -1,12 +1,16 @@
-"""Initial estimates: a slider, a number field and a Fix toggle per population parameter."""
+"""Initial estimates: a slider, a number field, an arrow, Fix and Refit per population parameter."""
 
 from __future__ import annotations
 
+import html
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets as ipw
 
+from nlmewidgets.fit.arrows import Arrow
+from nlmewidgets.panels.base import caption
 from nlmewidgets.panels.state import State
 
 __all__ = ["InitialPanel", "ParameterRow"]
@@ -19,8 +23,13 @@ _STEPS = 1000
 that back, possibly late: of integers the rounding is nothing, and no parameter moves by being looked at."""
 
 
+_ARROWS = {True: "→", False: "←"}
+
+
 class ParameterRow:
-    """One parameter: name and number field, slider, Fix toggle.
+    """One parameter: name and number field, slider, arrow, Fix (F) and Refit (R).
+
+    The arrow points to where the exact gradient says the objective is lower; pressing it moves there.
 
     The number field shows five significant digits; the parameter keeps all of them until it is
     moved.  A number beyond the slider's range widens the range.
@@ -30,9 +39,11 @@ class ParameterRow:
     state : State
     name, kind, label : str
         The parameter, its kind in `ParameterSpace.table`, and what stands in front of the field.
+    looks : mapping of Layout
+        Shared by all rows.
     """
 
-    def __init__(self, state: State, name: str, kind: str, label: str) -> None:
+    def __init__(self, state: State, name: str, kind: str, label: str, looks: Mapping[str, ipw.Layout]) -> None:
         self.state = state
         self.name = name
         self.kind = kind
@@ -41,20 +52,34 @@ class ParameterRow:
         self.lower, self.upper = float(row["lower"]), float(row["upper"])
         self.log = self.lower == 0 and self.upper == math.inf
         self.low, self.high = self._range(value)
-        self.slider = ipw.IntSlider(value=self.position(value), min=0, max=_STEPS, readout=False)
-        self.slider.layout = ipw.Layout(flex="1 1 90px", min_width="70px", width="auto", margin="0 2px")
+        self.label = label
+        self.slider = ipw.IntSlider(
+            value=self.position(value), min=0, max=_STEPS, readout=False, layout=looks["slider"]
+        )
         self.slider.tooltip = f"{label}: drag, or use the arrow keys"
-        self.field = ipw.Text(value=self._show(value), description=label, continuous_update=False)
-        self.field.layout = ipw.Layout(width="186px", flex="0 0 auto")
+        self.field = ipw.Text(
+            value=self._show(value), description=label, continuous_update=False, layout=looks["field"]
+        )
         self.field.add_class("nlme-parameter")
         self.field.tooltip = f"{label}: type a number"
-        self.fix = ipw.ToggleButton(value=name in state.fixed, description="Fix", tooltip=f"Keep {label} in a fit")
-        self.fix.layout = ipw.Layout(width="40px", flex="0 0 auto")
-        self.root = ipw.HBox([self.field, self.slider, self.fix], layout=ipw.Layout(align_items="center"))
+        self.arrow = ipw.Button(disabled=True, layout=looks["button"])
+        self.arrow.on_click(lambda _: state.nudge(name))
+        self.fix = ipw.ToggleButton(
+            value=name in state.fixed, description="F", tooltip=f"Fix {label}: keep it in a fit", layout=looks["button"]
+        )
+        self.refit = ipw.ToggleButton(
+            value=name in state.refit,
+            description="R",
+            tooltip=f"Refit {label}: optimise it anew whenever another parameter moves",
+            layout=looks["button"],
+        )
+        self.root = ipw.HBox([self.field, self.slider, self.arrow, self.fix, self.refit], layout=looks["row"])
         self._syncing = False
         self.slider.observe(self._slid, "value")
         self.field.observe(self._typed, "value")
-        self.fix.observe(self._fixed, "value")
+        self.fix.observe(lambda change: self._toggled("fixed", change), "value")
+        self.refit.observe(lambda change: self._toggled("refit", change), "value")
+        self.show_arrow(None)
 
     # ---------------------------------------------------------- slider ↔ parameter
 
@@ -120,13 +145,13 @@ class ParameterRow:
         self.show(float(self.state.params[self.name]))
 
     def _set(self, value: float) -> None:
-        self.state.params = {self.name: value}
+        self.state.move(**{self.name: value})
 
-    def _fixed(self, change: Any) -> None:
+    def _toggled(self, trait: str, change: Any) -> None:
         if self._syncing:
             return
-        others = tuple(n for n in self.state.fixed if n != self.name)
-        self.state.fixed = (*others, self.name) if change["new"] else others
+        others = tuple(n for n in getattr(self.state, trait) if n != self.name)
+        setattr(self.state, trait, (*others, self.name) if change["new"] else others)
 
     def show(self, value: float) -> None:
         """Bring field and slider to a value without setting the parameter."""
@@ -140,14 +165,26 @@ class ParameterRow:
         finally:
             self._syncing = False
 
-    def show_fixed(self, fixed: bool) -> None:
-        """Bring the toggle to a state."""
+    def show_toggles(self) -> None:
+        """Bring Fix and Refit to what the state says."""
         self._syncing = True
         try:
-            self.fix.value = fixed
-            self.fix.button_style = "info" if fixed else ""
+            for button, names in ((self.fix, self.state.fixed), (self.refit, self.state.refit)):
+                button.value = self.name in names
+                button.button_style = "info" if button.value else ""
         finally:
             self._syncing = False
+
+    def show_arrow(self, arrow: Arrow | None) -> None:
+        """Show which way the objective falls; nothing where that is not known."""
+        size = arrow.size if arrow is not None else 0
+        text = "" if arrow is None else "–" if arrow.silent else _ARROWS[arrow.up] if size else "·"
+        with self.arrow.hold_sync():
+            self.arrow.description = text
+            self.arrow.disabled = not size
+            words = "" if arrow is None else arrow.words()
+            self.arrow.tooltip = words + (" Press to move there." if size else "")
+            self.arrow._dom_classes = ("nlme-arrow", f"nlme-arrow-{size}")
 
 
 _GROUPS = {
@@ -161,35 +198,81 @@ _GROUPS = {
 
 
 class InitialPanel:
-    """All parameters, grouped, with Reset."""
+    """All parameters, grouped, with Undo and Redo.
+
+    Attributes
+    ----------
+    rows : dict of ParameterRow
+    undo, redo : Button
+    root : Widget
+    """
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.rows: dict[str, ParameterRow] = {}
+        self.undo = ipw.Button(icon="undo", tooltip="Undo the last change of the sliders", disabled=True)
+        self.redo = ipw.Button(icon="repeat", tooltip="Redo what was undone", disabled=True)
+        self.undo.layout = self.redo.layout = ipw.Layout(width="34px", flex="0 0 auto")
+        self.undo.on_click(lambda _: state.undo())
+        self.redo.on_click(lambda _: state.redo())
         children: list[Any] = []
         table = state.model.table()
+        looks = _looks()
         for kind, heading in _GROUPS.items():
             names = [str(n) for n in table.index[table["kind"] == kind]]
             if not names:
                 continue
             children.append(ipw.HTML(f"<h4>{heading}</h4>"))
             for name in names:
-                row = self.rows[name] = ParameterRow(state, name, kind, _short(name, kind))
+                row = self.rows[name] = ParameterRow(state, name, kind, _short(name, kind), looks)
                 children.append(row.root)
-        self.root = ipw.VBox(children)
+        self.text = caption()
+        self.root = ipw.VBox([*children, self.text])
         state.observe(self._params, "params")
-        state.observe(self._fixed, "fixed")
-        self._fixed(None)
+        state.observe(lambda _: self._toggles(), ["fixed", "refit"])
+        state.observe(lambda _: self._arrows(), "arrows")
+        state.observe(lambda _: self._history(), ["can_undo", "can_redo"])
+        self._toggles()
+        self._arrows()
+        self._history()
 
     def _params(self, change: Any) -> None:
         old = change["old"] if isinstance(change["old"], dict) else {}
         for name, value in change["new"].items():
             if old.get(name) != value:
                 self.rows[name].show(value)
+        self.root.add_class("nlme-stale")  # the arrows are still those from before
 
-    def _fixed(self, _: Any) -> None:
+    def _toggles(self) -> None:
+        for row in self.rows.values():
+            row.show_toggles()
+
+    def _arrows(self) -> None:
+        arrows = self.state.arrows
         for name, row in self.rows.items():
-            row.show_fixed(name in self.state.fixed)
+            row.show_arrow(arrows.get(name))
+        self.root.remove_class("nlme-stale")
+        best = max(arrows.values(), key=lambda arrow: arrow.gain, default=None)
+        if best is None:
+            words = ""
+        elif best.size:
+            words = f"{best.words()} No other arrow promises more."
+        else:
+            words = "No arrow: no parameter by itself lowers the OFV by 0.01 here."
+        self.text.value = f"<span class='soft'>{html.escape(words)}</span>"
+
+    def _history(self) -> None:
+        self.undo.disabled, self.redo.disabled = not self.state.can_undo, not self.state.can_redo
+
+
+def _looks() -> dict[str, ipw.Layout]:
+    """Return the layouts that all rows share."""
+    return {
+        "slider": ipw.Layout(flex="1 1 60px", min_width="60px", width="auto", margin="0 2px"),
+        "field": ipw.Layout(width="174px", flex="0 0 auto"),
+        "button": ipw.Layout(width="24px", flex="0 0 auto", margin="2px 1px", padding="0"),
+        "row": ipw.Layout(align_items="center"),
+    }
 
 
 def _short(name: str, kind: str) -> str:

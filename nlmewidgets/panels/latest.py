@@ -30,9 +30,10 @@ class Latest(Generic[Q, A]):
     def __init__(self, compute: Callable[[Q], A], publish: Callable[[A], None]) -> None:
         self._compute = compute
         self._publish = publish
-        self._lock = threading.Lock()
-        self._request: list[Q] = []
+        self._lock = threading.Condition()
+        self._request: list[tuple[Q, float]] = []
         self._thread: threading.Thread | None = None
+        self._hurry = 0
 
     def put(self, request: Q) -> None:
         """Ask for `request`, instead of anything still waiting."""
@@ -40,10 +41,29 @@ class Latest(Generic[Q, A]):
             self._publish(self._compute(request))
             return
         with self._lock:
-            self._request = [request]
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True, name="nlmewidgets-look")
-                self._thread.start()
+            self._ask(request, 0.0)
+
+    def offer(self, request: Q, rest: float) -> None:
+        """Ask for `request` if nothing else is waiting and nothing else is asked for during `rest` seconds."""
+        if sys.platform == "emscripten":
+            self._publish(self._compute(request))
+            return
+        with self._lock:
+            if not any(pause == 0.0 for _, pause in self._request):
+                self._ask(request, rest)
+
+    def _ask(self, request: Q, rest: float) -> None:
+        self._request = [(request, rest)]
+        self._lock.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True, name="nlmewidgets-look")
+            self._thread.start()
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether something else was asked for since the request being computed; it may end early."""
+        with self._lock:
+            return bool(self._request)
 
     def _work(self) -> None:
         while True:
@@ -51,21 +71,26 @@ class Latest(Generic[Q, A]):
                 if not self._request:
                     self._thread = None
                     return
-                request = self._request.pop()
+                request, rest = self._request.pop()
+                if rest and self._lock.wait_for(lambda: self._request or self._hurry, rest) and self._request:
+                    continue
             try:
                 answer = self._compute(request)
             except BaseException:  # the next request finds a worker all the same
                 with self._lock:
                     self._thread = None
                 raise
-            with self._lock:
-                overtaken = bool(self._request)
-            if not overtaken:
+            if not self.overtaken:
                 self._publish(answer)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is being computed, and return whether that is so."""
-        thread = self._thread
+        """Wait until nothing is being computed, and return whether that is so; what rests is computed at once."""
+        with self._lock:
+            thread = self._thread
+            self._hurry += 1
+            self._lock.notify()
         if thread is not None:
             thread.join(timeout)
-        return self._thread is None
+        with self._lock:
+            self._hurry -= 1
+            return self._thread is None

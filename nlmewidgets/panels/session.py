@@ -21,6 +21,7 @@ def state_of(explorer: Any) -> dict[str, Any]:
     return {
         "params": dict(explorer.params),
         "fixed": list(explorer.fixed),
+        "refit": list(explorer.refit),
         "method": explorer.method,
         "options": {name: dict(options) for name, options in explorer._options.items() if options},
         "seed": explorer.seed,
@@ -63,6 +64,9 @@ def checked(state: Any, model: Model) -> dict[str, Any]:
 
     table = model.table()
 
+    def some_names(value: Any) -> bool:
+        return isinstance(value, list) and all(n in model.names for n in value)
+
     def within(name: str, value: Any) -> bool:
         return _number(value) and bool(table.loc[name, "lower"] <= value <= table.loc[name, "upper"])
 
@@ -74,7 +78,8 @@ def checked(state: Any, model: Model) -> dict[str, Any]:
     model.space.from_dict(params)  # refuses with a sentence what is no covariance matrix
     return {
         "params": dict(params),
-        "fixed": tuple(part("fixed", [], lambda v: isinstance(v, list) and all(n in model.names for n in v))),
+        "fixed": tuple(part("fixed", [], some_names)),
+        "refit": tuple(part("refit", [], some_names)),
         "method": part("method", "focei", lambda v: isinstance(v, str) and v in methods),
         "options": {k: dict(v) for k, v in part("options", {}, known_options).items()},
         "seed": part("seed", 1, lambda v: v is None or (isinstance(v, int) and v >= 0)),
@@ -101,6 +106,8 @@ def restore(explorer: Any, state: Mapping[str, Any], *, sliders: bool = True) ->
     if sliders:
         explorer.params = state["params"]
         explorer.fixed = state["fixed"]
+        with explorer.consequence():  # what was refitted is restored, not refitted again
+            explorer.refit = tuple(name for name in state["refit"] if name not in explorer.fixed)
     if state["pinned"] is not None and sliders:
         explorer.pinned = state["pinned"]
     if state["tab"] is not None and 0 <= state["tab"] < len(explorer.tabs.children):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import traitlets as tl
@@ -18,7 +19,10 @@ from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.fit.arrows import Arrow, arrows
 from nlmewidgets.fit.live import Look, look
+from nlmewidgets.fit.refit import Refit, refit
+from nlmewidgets.panels.history import History
 from nlmewidgets.panels.latest import Latest
 
 __all__ = ["Point", "Selection", "State"]
@@ -47,6 +51,22 @@ _SLOW = 0.03
 """Seconds: an objective that takes longer is computed beside the sliders, latest value first."""
 _PATIENCE = 1.5
 """Seconds the interface waits for the first look, which compiles the model, before it opens without."""
+_REST = 0.15
+"""Seconds of rest after which the arrows are computed: a drag does without."""
+_REFITTING = 1.0
+"""Seconds after which a refit that takes longer shows how far it is."""
+
+
+class _Request(NamedTuple):
+    """What is computed beside the sliders: 'look', 'refit' or 'arrows' at some values."""
+
+    kind: str
+    values: Values
+
+
+class _Arrows(NamedTuple):
+    values: Values
+    arrows: dict[str, Arrow]
 
 
 class Selection(tl.HasTraits):
@@ -91,6 +111,11 @@ class State(Selection):
         Slider values by parameter name (omegas and sigmas as SDs).
     fixed : tuple of str
         Parameters that a fit keeps.
+    refit : tuple of str
+        Parameters that are optimised anew whenever another one moves; none of them is fixed.
+    arrows : dict
+        Which way each parameter lowers the objective (`fit.arrows.Arrow` by name); empty until the sliders rest.
+    can_undo, can_redo : bool
     dvid : label
         The output that the curves show, as the data name it.
     method : str
@@ -117,6 +142,10 @@ class State(Selection):
 
     params = tl.Dict()
     fixed = tl.Tuple()
+    refit = tl.Tuple()
+    arrows = tl.Dict()
+    can_undo = tl.Bool(False)
+    can_redo = tl.Bool(False)
     method = tl.Unicode("focei")
     ofv = tl.Float(float("nan"))
     pinned = tl.Float(None, allow_none=True)
@@ -141,7 +170,11 @@ class State(Selection):
         self.dvids = list(dict.fromkeys(data.dvid.tolist())) or [1]
         self.set_trait("dvid", self.dvids[0])
         self.lock = threading.RLock()
-        self._latest = Latest(self._look, self._looked)
+        self._latest: Latest[_Request, Look | Refit | _Arrows] = Latest(self._compute, self._computed)
+        self._first = threading.Event()
+        self._follower: int | None = None
+        self._unfinished = False
+        self._seen: Values | None = None
         self._cost = math.inf
         self._eta: Any = None
         nothing = np.zeros((self.problem.n_eta, self.problem.n_subjects))
@@ -151,8 +184,9 @@ class State(Selection):
         self.set_trait("fixed", tuple(name for name in space.names if space.is_fixed(name)))
         self.set_trait("params", space.to_dict(space.initial))
         # An integrated system stays beside the sliders; what else is looked at in time need not.
-        if not getattr(self.problem.structure, "precision", 0.0) and self._latest.wait(_PATIENCE):
+        if not getattr(self.problem.structure, "precision", 0.0) and self._first.wait(_PATIENCE):
             self._cost = 0.0
+        self.history = History(self)
 
     # --------------------------------------------------------------------- outputs
 
@@ -188,18 +222,67 @@ class State(Selection):
             raise tl.TraitError(f"There is no parameter '{unknown[0]}'; there are {', '.join(merged)}.")
         return merged | {name: float(value) for name, value in given.items()}
 
-    @tl.validate("fixed")
+    @tl.validate("fixed", "refit")
     def _together(self, proposal: Any) -> tuple[str, ...]:
-        """Keep or free the correlations of a block of Omega together, as a fit does."""
-        names = list(proposal["value"])
+        """Keep, free or refit the correlations of a block of Omega together, as a fit does."""
+        names, before = list(dict.fromkeys(proposal["value"])), getattr(self, proposal["trait"].name)
         space = self.model.space
+        unknown = [name for name in names if name not in space.names]
+        if unknown:
+            raise tl.TraitError(f"There is no parameter '{unknown[0]}'; there are {', '.join(space.names)}.")
         for block in space.blocks:
             own = [name for name, i, j in space.correlations if i in block and j in block]
             held = [name for name in own if name in names]
             if 0 < len(held) < len(own):
-                added = any(name not in self.fixed for name in held)
+                added = any(name not in before for name in held)
                 names = [name for name in names if name not in own] + (own if added else [])
         return tuple(names)
+
+    @tl.observe("fixed", "refit")
+    def _one_of_both(self, change: Any) -> None:
+        """Let no parameter be both fixed and refitted; the last word counts."""
+        other = "refit" if change["name"] == "fixed" else "fixed"
+        left = tuple(name for name in getattr(self, other) if name not in change["new"])
+        if left != getattr(self, other):
+            with self.consequence():
+                setattr(self, other, left)
+
+    # --------------------------------------------------------------- undo and redo
+
+    def undo(self) -> None:
+        """Take back the last change of parameters, Fix or Refit; a drag is one change."""
+        self.history.go(-1)
+
+    def redo(self) -> None:
+        """Make the change taken back last again."""
+        self.history.go(+1)
+
+    @contextmanager
+    def consequence(self) -> Iterator[None]:
+        """Within it, changes made by this thread follow from another one: they are no entry of the history."""
+        with self.lock:
+            before, self._follower = self._follower, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._follower = before
+
+    @property
+    def following(self) -> bool:
+        """Whether the change being made follows from another one."""
+        return self._follower == threading.get_ident()
+
+    def move(self, **values: float) -> None:
+        """Set parameters, as a slider does; never in the middle of what another thread sets."""
+        with self.lock:
+            self.params = values
+
+    def nudge(self, name: str) -> None:
+        """Move a parameter to where its arrow points."""
+        arrow = self.arrows.get(name)
+        if arrow is not None and arrow.size:
+            self.history.cut()
+            self.move(**{name: float(f"{arrow.target:.4g}")})
 
     def pin(self) -> None:
         """Remember the objective of the moment; changes are counted from it."""
@@ -207,34 +290,87 @@ class State(Selection):
 
     # ---------------------------------------------------------------------- looks
 
-    @tl.observe("params", "method")
-    def _moved(self, _: Any) -> None:
+    @tl.observe("params", "method", "refit")
+    def _moved(self, change: Any) -> None:
         if not self.params:  # not set up yet
             return
         try:
             values = self.values
         except NlmeError as error:
-            self.ofv, self.notice = float("nan"), str(error)
+            self.ofv, self.notice, self.arrows = float("nan"), str(error), {}
             return
         self.shown = values  # population curves need not wait for the etas
-        if self._cost > _SLOW:
-            self._latest.put(values)
+        if self._to_refit(change):
+            self._latest.put(_Request("refit", values))
+        elif change["name"] == "refit":
             return
-        began = time.perf_counter()
-        self._looked(self._look(values))
-        self._cost = time.perf_counter() - began
+        elif self._cost > _SLOW:
+            self._latest.put(_Request("look", values))
+        else:
+            began = time.perf_counter()
+            self._looked(self._look(values))
+            self._cost = time.perf_counter() - began
+
+    def _to_refit(self, change: Any) -> bool:
+        """Whether a change calls for the refit parameters to be optimised: any but their own."""
+        if not self.refit or self.following:
+            return False
+        if change["name"] != "params":
+            return True
+        old = change["old"] or {}
+        return any(old.get(name) != value for name, value in change["new"].items() if name not in self.refit)
+
+    def _compute(self, request: _Request) -> Look | Refit | _Arrows:
+        if request.kind == "arrows":
+            return _Arrows(request.values, arrows(self.problem, request.values, self.method, self._eta))
+        if request.kind == "refit":
+            try:
+                stop = lambda: self._latest.overtaken  # noqa: E731
+                return refit(self.problem, request.values, self.refit, self.method, self._eta, _REFITTING, stop)
+            except NlmeError:  # not finite here, which the look says in words
+                pass
+        return self._look(request.values)
+
+    def _computed(self, answer: Look | Refit | _Arrows) -> None:
+        if isinstance(answer, Look):
+            self._looked(answer)
+        elif isinstance(answer, Refit):
+            self._refitted(answer)
+        else:
+            with self.lock:
+                if answer.values is self._seen:
+                    self.arrows = answer.arrows
+
+    @property
+    def _warm(self) -> Any:
+        """Etas worth beginning at: where a look is dear (differential equations), those of the last one."""
+        return self._eta if self._cost > _PATIENCE else None
 
     def _look(self, values: Values) -> Look:
-        # Where a look is dear (differential equations) the etas of the last one are a start worth having.
-        start = self._eta if self._cost > _PATIENCE else None
-        return look(self.problem, values, self.method, start)
+        return look(self.problem, values, self.method, self._warm)
+
+    def _refitted(self, reached: Refit) -> None:
+        with self.consequence():
+            if self._latest.overtaken:
+                return
+            self._eta, self._unfinished = reached.eta, not reached.done
+            found = self.model.space.to_dict(reached.values)
+            self.params = {name: found[name] for name in self.refit}
 
     def _looked(self, seen: Look) -> None:
         with self.lock:
-            self._eta = seen.eta
+            self._eta, self._seen = seen.eta, seen.values
             other = self.objective_by != seen.by
             self.objective_by = seen.by
             self.point = Point(self.problem, seen.values, seen.eta, "the slider values")
             self.ofv, self.notice = seen.ofv, seen.message
             if other:
                 self.pin()  # the first look; or objectives of different methods, which are not comparable
+            self._first.set()
+            if not np.isfinite(seen.ofv):
+                self.arrows = {}
+            elif self._unfinished and self.refit:
+                self._latest.offer(_Request("refit", seen.values), 0.0)
+            else:
+                self._latest.offer(_Request("arrows", seen.values), _REST)
+            self._unfinished = False

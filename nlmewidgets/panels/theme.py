@@ -74,6 +74,12 @@ body[data-jp-theme-light="false"] {
 body[data-jp-theme-light="false"] .nlme-picture svg { filter: invert(0.88) hue-rotate(180deg); }
 .nlme .nlme-picked { outline: 2px solid var(--nlme-selected); outline-offset: -2px; }
 .nlme .widget-toggle-button, .nlme .widget-button { min-width: 0; }
+.nlme .nlme-arrow.nlme-arrow { background: transparent; box-shadow: none; border: 0; line-height: 1;
+           color: var(--nlme-trend); opacity: 1; }
+.nlme .nlme-arrow.nlme-arrow-0 { color: var(--nlme-muted); }
+.nlme .nlme-arrow-1 { font-size: 13px; } .nlme .nlme-arrow-2 { font-size: 17px; font-weight: 600; }
+.nlme .nlme-arrow-3 { font-size: 22px; font-weight: 700; }
+.nlme .nlme-stale .nlme-arrow.nlme-arrow { opacity: 0.35; }
 .nlme .nlme-parameter .widget-label { min-width: 96px; width: 96px; text-align: left; }
 """
 

@@ -40,7 +40,7 @@ EVERY = 2.0
 _SHARE = 9.0
 """Time between two writings, in units of what one takes: a large workspace must not slow down the rest."""
 
-_WATCHED = ("params", "fixed", "method", "selected_ids", "dvid", "pinned", "fits", "status")
+_WATCHED = ("params", "fixed", "refit", "method", "selected_ids", "dvid", "pinned", "fits", "status")
 
 _open: dict[Path, weakref.ref[Workspace]] = {}
 """Which workspace follows which file: the newest one does."""
@@ -95,9 +95,9 @@ def model_and_data(path: str | Path) -> tuple[Model, Data]:
 class Workspace:
     """Writes what an explorer holds into a file, and brings it back.
 
-    Sliders, fixed flags, method with options, selection, every fit, and the last iterate of a running one.  The file
-    is replaced as a whole, at most every `EVERY` seconds, beside the interface; reading it needs no kernel that ended
-    well.
+    Sliders, fixed and refit flags, method with options, selection, every fit, and the last iterate of a running one.
+    The file is replaced as a whole, at most every `EVERY` seconds, beside the interface; reading it needs no kernel
+    that ended well.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ class Workspace:
             )
             state = dict(document["state"])
             if not same:
-                state |= {"params": {}, "fixed": []}
+                state |= {"params": {}, "fixed": [], "refit": []}
             state = checked(state, explorer.model)
         restore(explorer, state, sliders=same)
         explorer.fits = tuple(fits)

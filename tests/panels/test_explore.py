@@ -17,7 +17,7 @@ from nlmewidgets.panels.explore import PANELS
 
 
 def fit_threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith("nlmewidgets")]
+    return [t for t in threading.enumerate() if t.name.startswith("nlmewidgets") and t.name != "nlmewidgets-look"]
 
 
 @pytest.fixture
