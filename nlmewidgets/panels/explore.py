@@ -20,6 +20,7 @@ from nlmewidgets.core.model import Model
 from nlmewidgets.fit import Fit, Run, time_left
 from nlmewidgets.fit.choices import choices
 from nlmewidgets.fit.history import thinned
+from nlmewidgets.fit.live import look
 from nlmewidgets.panels.converge import ConvergePanel
 from nlmewidgets.panels.covariates import CovariatesPanel
 from nlmewidgets.panels.driver import Job
@@ -28,6 +29,7 @@ from nlmewidgets.panels.individuals import IndividualsPanel
 from nlmewidgets.panels.initial import InitialPanel
 from nlmewidgets.panels.judge import JudgePanel
 from nlmewidgets.panels.latest import Latest
+from nlmewidgets.panels.linked import LinkedPanel
 from nlmewidgets.panels.playback import Playback
 from nlmewidgets.panels.population import PopulationPanel
 from nlmewidgets.panels.race import RacePanel
@@ -48,6 +50,7 @@ PANELS = {
     "converge": ConvergePanel,
     "covariates": CovariatesPanel,
     "shrinkage": ShrinkagePanel,
+    "diagnostics": LinkedPanel,
     "judge": JudgePanel,
     "runs": RunsPanel,
     "race": RacePanel,
@@ -282,7 +285,7 @@ class Explorer(State, ipw.VBox):
     def start(self) -> Explorer:
         """Start a fit from the slider values; a running one is left alone."""
         return self._launch(
-            lambda: Run.prepare(self.model_now, self.data, self.method, self.seed, dict(self.method_options))
+            lambda: Run.prepare(self.model_now, self.data_kept, self.method, self.seed, dict(self.method_options))
         )
 
     def resume(self, **options: Any) -> Explorer:
@@ -341,11 +344,13 @@ class Explorer(State, ipw.VBox):
 
     @property
     def traced_problem(self) -> Any:
-        """The problem that the iterations in `trace` are of."""
+        """The problem that the iterations in `trace` are of; that of all data where the fit left subjects out."""
         job = self._job
         if self.running and job is not None and isinstance(job.run, Run):
-            return job.run.problem
-        return self.problem if self.result is None else self.result.problem
+            own = job.run.problem
+        else:
+            own = self.problem if self.result is None else self.result.problem
+        return own if own.n_subjects == self.problem.n_subjects else self.problem
 
     @property
     def method_options(self) -> dict[str, Any]:
@@ -406,8 +411,14 @@ class Explorer(State, ipw.VBox):
                 self.progress = 1.0 if fit.status == "converged" else self.progress
                 label = f"the {fit.method.upper()} estimates ({fit.status})"
                 self.shown = fit.values
-                self.point = Point(fit.problem, fit.values, fit.etas.T, label)
+                self.point = self.point_of(fit, label)
             self.running = False
+
+    def point_of(self, fit: Fit, label: str) -> Point:
+        """Return where a fit ended, for all subjects: those that it left out are judged by it too."""
+        if fit.n_subjects == self.problem.n_subjects and fit.n_obs == self.problem.n_obs:
+            return Point(fit.problem, fit.values, fit.etas.T, label)
+        return Point(self.problem, fit.values, look(self.problem, fit.values, self.method).eta, label)
 
     def take_estimates(self) -> None:
         """Move the sliders to the estimates of the last fit: thetas, omegas, correlations, sigmas."""
@@ -418,6 +429,11 @@ class Explorer(State, ipw.VBox):
         """Return a cell that reproduces this exploration: data, model at the slider values, objective."""
         options = "".join(f", {k}={v!r}" for k, v in self.method_options.items())
         chosen = f", selected_ids={list(self.selected_ids)!r}" if self.selected_ids else ""
+        kept = "data"
+        if self.excluded_records:
+            kept += f".exclude(records={list(self.excluded_records)!r})"
+        if self.excluded:
+            kept += f".exclude(ids={list(self.excluded)!r})"
         return "\n".join(
             [
                 "import sympy as sp",
@@ -428,7 +444,7 @@ class Explorer(State, ipw.VBox):
                 model_code(self.model_now),
                 "",
                 f'print(f"OFV {{model.ofv(data, method={self.objective_by!r}):.4f}}")',
-                f"# fit = model.fit(data, method={self.method!r}, seed={self.seed!r}{options})",
+                f"# fit = model.fit({kept}, method={self.method!r}, seed={self.seed!r}{options})",
                 f"nw.explore(model, data, method={self.method!r}, seed={self.seed!r}{chosen}{options})",
             ]
         )

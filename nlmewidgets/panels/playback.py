@@ -125,7 +125,7 @@ class Playback:
                 fit = explorer.result
                 explorer.shown = fit.values
                 label = f"the {fit.method.upper()} estimates ({fit.status})"
-                explorer.point = Point(fit.problem, fit.values, fit.etas.T, label)
+                explorer.point = explorer.point_of(fit, label)
             else:
                 self._put(explorer.trace[-1])
             return

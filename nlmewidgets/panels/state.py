@@ -138,6 +138,8 @@ class State(Selection):
     result : Fit or None
     fits : tuple of Fit
         All of this session.
+    excluded, excluded_records : tuple
+        IDs of subjects, and numbers of records as in ``data.records``, that the next fit leaves out.
     """
 
     params = tl.Dict()
@@ -161,6 +163,8 @@ class State(Selection):
     follow = tl.Bool(True)
     result = tl.Any(None, allow_none=True)
     fits = tl.Tuple()
+    excluded = tl.Tuple()
+    excluded_records = tl.Tuple()
 
     def setup(self, model: Model, data: Data) -> None:
         """Bind the state to a model and data and take the first look."""
@@ -212,6 +216,28 @@ class State(Selection):
         """The model with the slider values and the fixed flags of the moment."""
         free = [name for name in self.model.names if name not in self.fixed]
         return self.model.with_values(dict(self.params)).free(*free).fix(*self.fixed)
+
+    @property
+    def data_kept(self) -> Data:
+        """The data of the next fit: without what is left out, each step in its history."""
+        data, reason = self.data, "left out in the environment"
+        if self.excluded_records:
+            data = data.exclude(records=list(self.excluded_records), reason=reason)
+        return data.exclude(ids=list(self.excluded), reason=reason) if self.excluded else data
+
+    @tl.validate("excluded")
+    def _valid_excluded(self, proposal: Any) -> tuple[Any, ...]:
+        unknown = [i for i in proposal["value"] if i not in self.data.ids]
+        if unknown:
+            raise tl.TraitError(f"ID {unknown[0]!r} is not in the data.")
+        return tuple(dict.fromkeys(proposal["value"]))
+
+    @tl.validate("excluded_records")
+    def _valid_records(self, proposal: Any) -> tuple[int, ...]:
+        wrong = [k for k in proposal["value"] if not (0 <= k < len(self.data) and self.data.observed[k])]
+        if wrong:
+            raise tl.TraitError(f"Record {wrong[0]!r} is no observation; number them as in data.records.")
+        return tuple(sorted(set(proposal["value"])))
 
     @tl.validate("params")
     def _valid_params(self, proposal: Any) -> dict[str, float]:

@@ -43,11 +43,13 @@ body[data-jp-theme-light="false"] {
 .nlme-legend { font-size: 12px; }
 .nlme-key { display: inline-flex; align-items: center; vertical-align: middle; margin: 0 16px 0 4px;
            color: var(--jp-ui-font-color1, #222); }
-.nlme-line, .nlme-dashed, .nlme-area, .nlme-dot { display: inline-block; margin-right: 6px; }
+.nlme-line, .nlme-dashed, .nlme-area, .nlme-dot, .nlme-diamond { display: inline-block; margin-right: 6px; }
 .nlme-line { width: 20px; border-top: 3px solid currentColor; }
 .nlme-dashed { width: 20px; border-top: 2px dashed currentColor; }
 .nlme-area { width: 20px; height: 10px; background: currentColor; opacity: 0.3; }
 .nlme-dot { width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
+.nlme-diamond { width: 8px; height: 8px; transform: rotate(45deg); background: currentColor; }
+.nlme-cross::before { content: "✚"; margin-right: 6px; font-size: 11px; }
 .nlme-number { font-size: 22px; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .nlme-delta { font-size: 14px; font-variant-numeric: tabular-nums; }
 .nlme-better { color: var(--nlme-trend); }
