@@ -168,10 +168,7 @@ class Lab:
 
 def show(notebook: lab.Notebook, panel: str) -> None:
     """Bring a panel of the explorer to the front; nothing is waited for, since a fit may be running."""
-    notebook.execute(
-        f"if explorer.has_trait('panel'): explorer.panel = {panel!r}\n"
-        f"else: explorer.tabs.selected_index = list(explorer.panels).index({panel!r})"
-    )
+    notebook.execute(f"if explorer.has_trait('panel'): explorer.panel = {panel!r}\nelse: explorer.panel = {panel!r}")
     notebook.page.wait_for_timeout(1000)
 
 

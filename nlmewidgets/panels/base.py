@@ -28,11 +28,14 @@ class Panel:
         What is displayed.
     title : str
         The name of its tab.
+    step : str
+        The step it belongs to, see `panels.steps.STEPS`.
     parts : mapping
         Which method draws again after a change of which traits.
     """
 
     title = ""
+    step: ClassVar[str] = "judge"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": ("point", "selected_ids")}
 
     def __init__(self, state: Any) -> None:

@@ -23,6 +23,7 @@ class ConvergePanel(Panel):
     """The objective over the whole width, small figures of the rest; dashed lines where a phase begins."""
 
     title = "Convergence"
+    step: ClassVar[str] = "fit"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": ("trace",), "mark": ("iteration",)}
 
     def build(self) -> None:

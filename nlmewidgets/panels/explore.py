@@ -6,12 +6,14 @@ import html
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
 import numpy as np
+import traitlets as tl
 
 from nlmewidgets.core.code import data_code, model_code
 from nlmewidgets.core.data import Data
@@ -21,6 +23,7 @@ from nlmewidgets.fit import Fit, Run, time_left
 from nlmewidgets.fit.choices import choices
 from nlmewidgets.fit.history import thinned
 from nlmewidgets.fit.live import look
+from nlmewidgets.panels.code import CodePanel
 from nlmewidgets.panels.converge import ConvergePanel
 from nlmewidgets.panels.covariates import CovariatesPanel
 from nlmewidgets.panels.driver import Job
@@ -30,6 +33,10 @@ from nlmewidgets.panels.initial import InitialPanel
 from nlmewidgets.panels.judge import JudgePanel
 from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.linked import LinkedPanel
+from nlmewidgets.panels.look_covariates import LookCovariatesPanel
+from nlmewidgets.panels.look_profiles import ProfilesPanel
+from nlmewidgets.panels.look_tables import NcaPanel, SummaryPanel
+from nlmewidgets.panels.model import EquationsPanel, StructurePanel
 from nlmewidgets.panels.playback import Playback
 from nlmewidgets.panels.population import PopulationPanel
 from nlmewidgets.panels.race import RacePanel
@@ -37,6 +44,7 @@ from nlmewidgets.panels.runs import RunsPanel
 from nlmewidgets.panels.session import to_link
 from nlmewidgets.panels.shrinkage import ShrinkagePanel
 from nlmewidgets.panels.state import Point, State
+from nlmewidgets.panels.steps import STEPS, Steps
 from nlmewidgets.panels.still import still, words
 from nlmewidgets.panels.theme import style
 from nlmewidgets.panels.workspace import Workspace, default_path
@@ -45,6 +53,12 @@ from nlmewidgets.studies import Guess
 __all__ = ["PANELS", "Explorer"]
 
 PANELS = {
+    "profiles": ProfilesPanel,
+    "data-covariates": LookCovariatesPanel,
+    "summary": SummaryPanel,
+    "nca": NcaPanel,
+    "equations": EquationsPanel,
+    "structure": StructurePanel,
     "population": PopulationPanel,
     "individuals": IndividualsPanel,
     "converge": ConvergePanel,
@@ -54,8 +68,9 @@ PANELS = {
     "judge": JudgePanel,
     "runs": RunsPanel,
     "race": RacePanel,
+    "code": CodePanel,
 }
-"""Every panel of the environment by its name, in the order of its tabs."""
+"""Every panel of the environment by its name, in the order of the tabs of its step."""
 
 _GUESSING = 10.0
 """Seconds a guess may take."""
@@ -95,6 +110,11 @@ class Explorer(State, ipw.VBox):
     >>> explorer.result                             # doctest: +SKIP
     """
 
+    step = tl.Unicode("initial")
+    panel = tl.Unicode("population")
+    options = tl.Dict()
+    _attaching = False
+
     def __init__(
         self,
         model: Model,
@@ -108,7 +128,8 @@ class Explorer(State, ipw.VBox):
     ) -> None:
         super().__init__()
         self.seed = seed
-        self._options: dict[str, dict[str, Any]] = {method: dict(options)}
+        self._attached: list[tuple[Any, Any, str]] = []
+        self.options = {method: dict(options)}
         self._job: Job | None = None
         self.control: Any = None
         self._traced: Fit | None = None
@@ -118,7 +139,8 @@ class Explorer(State, ipw.VBox):
         if method not in choices():
             raise NlmeError(f"There is no method '{method}' to explore with; there are {', '.join(choices())}.")
         self.method = method
-        self.setup(model, data)
+        with self.attaching():
+            self.setup(model, data)
         self.selected_ids = tuple(selected_ids)
         self.pin()
         self._make()
@@ -128,48 +150,99 @@ class Explorer(State, ipw.VBox):
 
     # ------------------------------------------------------------------ the widget
 
+    @tl.validate("step")
+    def _known_step(self, proposal: Any) -> str:
+        if proposal["value"] not in STEPS:
+            raise tl.TraitError(f"There is no step '{proposal['value']}'; there are {', '.join(STEPS)}.")
+        return str(proposal["value"])
+
+    @tl.validate("panel")
+    def _known_panel(self, proposal: Any) -> str:
+        if proposal["value"] not in PANELS:
+            raise tl.TraitError(f"There is no panel '{proposal['value']}'; there are {', '.join(PANELS)}.")
+        return str(proposal["value"])
+
+    def observe(self, handler: Any, names: Any = tl.All, type: str = "change") -> None:  # noqa: A002
+        """Observe traits; what the panels of one model observe ends with them."""
+        if self._attaching:
+            self._attached.append((handler, names, type))
+        super().observe(handler, names=names, type=type)
+
+    def use(self, model: Model | None = None, data: Data | None = None) -> Explorer:
+        """Go on with another model, other data or both: sliders and panels follow, fits stay in the list.
+
+        Raises
+        ------
+        NlmeError
+            If a fit is running, or model and data do not go together (then nothing changes).
+        """
+        if self.running:
+            raise NlmeError("A fit is running; stop it before you go on with another model or other data.")
+        model = self.model_now if model is None else model
+        data = self.data if data is None else data
+        model.problem(data)  # refuses before anything has changed
+        self._ended_guess.set()
+        self._guessing.wait()
+        self._ended_guess.clear()
+        self._latest.wait()
+        for panel in self.panels.values():
+            panel.hide()
+        for handler, names, kind in self._attached:
+            self.unobserve(handler, names, kind)
+        self._attached.clear()
+        self.result, self.trace, self.control = None, (), None
+        self.progress, self.status, self.message = 0.0, "idle", ""
+        self._traced, self.iteration, self.refit = None, None, ()
+        self.excluded = self.excluded_records = ()
+        with self.attaching():
+            self.setup(model, data)
+        self._make()
+        return self
+
+    @contextmanager
+    def attaching(self) -> Iterator[None]:
+        """Let what is observed in here end with the model."""
+        before, self._attaching = self._attaching, True
+        try:
+            yield
+        finally:
+            self._attaching = before
+
     def _make(self) -> None:
         self.add_class("nlme")
+        with self.attaching():
+            self._build()
+
+    def _build(self) -> None:
         self.initial = InitialPanel(self)
         self.fitting = FitBox(self)
         self.playback = Playback(self)
         self.panels = {name: panel(self) for name, panel in PANELS.items()}
-        self._code = ipw.Textarea(layout=ipw.Layout(width="auto", height="420px"))
-        self._code.add_class("nlme-code")
-        code_box = ipw.VBox(
-            [
-                ipw.HTML(
-                    "<div class='nlme-caption'>Paste this into a new cell: it declares the model at the slider values "
-                    "and prints the same objective.</div>"
-                ),
-                self._code,
-            ]
-        )
-        self.tabs = ipw.Tab(children=[*(p.root for p in self.panels.values()), code_box])
-        for k, panel in enumerate(self.panels.values()):
-            self.tabs.set_title(k, panel.title)
-        self.tabs.set_title(len(self.panels), "Code")
-        self.tabs.layout = ipw.Layout(flex="1 1 560px", min_width="0", width="auto")
-        self.tabs.observe(lambda _: self._tab(), "selected_index")
+        self.steps = Steps(self, self.panels)
         left = ipw.VBox(
             [self._parameter_box(), self.fitting.root],
             layout=ipw.Layout(flex="0 0 372px", width="372px", padding="0 10px 0 0"),
         )
+        self.left = left
         self.children = (
             style(),
             self._header(),
-            ipw.HBox([left, self.tabs], layout=ipw.Layout(width="100%", align_items="flex-start")),
+            self.steps.row,
+            ipw.HBox([left, self.steps.place], layout=ipw.Layout(width="100%", align_items="flex-start")),
         )
         for names, action in (
             (["ofv", "pinned", "notice"], self._show_objective),
             (["selected_ids"], self._show_selection),
-            (["params", "fixed", "method"], lambda: self._write_code()),
+            (["step"], self._show_left),
         ):
             self.observe(lambda _, act=action: act(), names=names)
         self._show_objective()
         self._show_selection()
-        self.tabs.selected_index = 0
-        self._tab()
+        self._show_left()
+
+    def _show_left(self) -> None:
+        """Give data and model the whole width: sliders and fits have nothing to say to them."""
+        self.left.layout.display = "none" if self.step in ("data", "model") else None
 
     def _header(self) -> ipw.Widget:
         data, name = self.data, self.model.name or "Model"
@@ -214,11 +287,6 @@ class Explorer(State, ipw.VBox):
             layout=ipw.Layout(align_items="center"),
         )
         return ipw.VBox([head, self.initial.root])
-
-    def _tab(self) -> None:
-        for k, panel in enumerate(self.panels.values()):
-            (panel.show if k == self.tabs.selected_index else panel.hide)()
-        self._write_code()
 
     # ------------------------------------------------------------------------ views
 
@@ -321,7 +389,7 @@ class Explorer(State, ipw.VBox):
         self.playback.begin()
         self._traced, self.trace = None, before
         self.progress, self.status, self.message = 0.0, "running", "Starting …"
-        self.tabs.selected_index = list(self.panels).index("converge")
+        self.panel = "converge"
         self._job = Job(run, self._iterations, self._ended).start()
         return self
 
@@ -359,18 +427,16 @@ class Explorer(State, ipw.VBox):
 
     @method_options.setter
     def method_options(self, options: Mapping[str, Any]) -> None:
-        self._options[self.method] = dict(options)
-        self.fitting.choose()
+        self.options = self.options | {self.method: dict(options)}
 
     def options_of(self, method: str) -> dict[str, Any]:
         """Return the options set for a method."""
-        return self._options.get(method, {})
+        return self.options.get(method, {})  # type: ignore[no-any-return]
 
     def set_option(self, name: str, value: Any, default: Any) -> None:
         """Set an option of the method chosen; the default is no option."""
         kept = {k: v for k, v in self.method_options.items() if k != name}
-        self._options[self.method] = kept if value == default else kept | {name: value}
-        self._write_code()
+        self.options = self.options | {self.method: kept if value == default else kept | {name: value}}
 
     def wait(self, timeout: float | None = None) -> Explorer:
         """Wait until the running fit (and any guess or pending look) is done."""
@@ -467,13 +533,6 @@ class Explorer(State, ipw.VBox):
         if self.result is None:
             raise NlmeError("There is no fit yet to make tables of; press Start, or call start().wait().")
         return self.result.save_tables(folder)  # type: ignore[no-any-return]
-
-    def _write_code(self) -> None:
-        if self.tabs.selected_index == len(self.panels):
-            try:
-                self._code.value = self.to_code()
-            except NlmeError as refusal:
-                self._code.value = f"# {refusal}"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """Return the widget, and a picture of it for where widgets cannot show (nbconvert, viewers of notebooks)."""

@@ -81,13 +81,17 @@ class FitBox:
             ],
             layout=ipw.Layout(margin="10px 0 0"),
         )
-        explorer.observe(lambda _: self.choose(), names=["method"])
+        explorer.observe(lambda _: self.choose(), names=["method", "options"])
         explorer.observe(lambda _: self.show(), names=["running", "progress", "status", "message", "result"])
         self.choose()
         self.show()
 
+    _typing = False
+
     def choose(self) -> None:
         """Show the options of the method chosen."""
+        if self._typing:
+            return
         choice = self.choices[self.explorer.method]
         self.summary.value = f"<span class='soft'>{html.escape(choice.summary)}</span>"
         rows: list[Any] = []
@@ -119,7 +123,11 @@ class FitBox:
             note.value = f"<div class='nlme-alert'>{html.escape(str(error))}</div>"
             return
         note.value = f"<span class='soft'>{html.escape(option.text)}</span>"
-        self.explorer.set_option(option.name, value, option.default)
+        self._typing = True  # the field keeps what was typed, and the cursor
+        try:
+            self.explorer.set_option(option.name, value, option.default)
+        finally:
+            self._typing = False
 
     def show(self) -> None:
         """Bring buttons, bar and words up to date."""

@@ -24,6 +24,7 @@ class IndividualsPanel(Panel):
     """Observations, individual curve (at the EBE) and typical curve of each subject, twelve a page."""
 
     title = "Individuals"
+    step: ClassVar[str] = "initial"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw_output": ("dvid",), "draw": ("point", "selected_ids")}
 
     def build(self) -> None:

@@ -39,11 +39,14 @@ class ParameterRow:
     state : State
     name, kind, label : str
         The parameter, its kind in `ParameterSpace.table`, and what stands in front of the field.
-    looks : mapping of Layout
+    looks : mapping of Layout, optional
         Shared by all rows.
     """
 
-    def __init__(self, state: State, name: str, kind: str, label: str, looks: Mapping[str, ipw.Layout]) -> None:
+    def __init__(
+        self, state: State, name: str, kind: str, label: str, looks: Mapping[str, ipw.Layout] | None = None
+    ) -> None:
+        looks = _looks() if looks is None else looks
         self.state = state
         self.name = name
         self.kind = kind

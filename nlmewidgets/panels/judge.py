@@ -22,7 +22,7 @@ __all__ = ["JudgePanel"]
 class JudgePanel(Panel):
     """One picture at a time of the last fit, drawn beside the interface."""
 
-    title = "Judge"
+    title = "Pictures"
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"draw": ("result",)}
 
     def build(self) -> None:

@@ -27,6 +27,7 @@ class LookCovariatesPanel(Panel):
     """Bars per covariate, a scatter per pair of numbers, a table of correlations."""
 
     title = "Covariates"
+    step: ClassVar[str] = "data"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": (), "draw_selected": ("selected_ids",)}
 
     def build(self) -> None:

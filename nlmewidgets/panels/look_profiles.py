@@ -33,6 +33,7 @@ class ProfilesPanel(Panel):
     """One line per subject."""
 
     title = "Profiles"
+    step: ClassVar[str] = "data"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": (), "draw_selected": ("selected_ids",)}
 
     def build(self) -> None:

@@ -30,6 +30,7 @@ class SummaryPanel(Panel):
     """Counts, outputs with what is missing or below the limit, covariates, and every record left out."""
 
     title = "Summary"
+    step: ClassVar[str] = "data"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": ()}
 
     def build(self) -> None:
@@ -78,6 +79,7 @@ class NcaPanel(Panel):
     """Non-compartmental analysis with the rule and route chosen here."""
 
     title = "NCA"
+    step: ClassVar[str] = "data"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": (), "draw_rows": ("selected_ids",)}
 
     def build(self) -> None:

@@ -36,6 +36,7 @@ class PopulationPanel(Panel):
     """The population curve over the data."""
 
     title = "Population"
+    step: ClassVar[str] = "initial"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "draw_output": ("dvid",),
         "draw_population": ("shown",),

@@ -17,18 +17,18 @@ __all__ = ["checked", "from_link", "restore", "state_of", "to_link"]
 
 
 def state_of(explorer: Any) -> dict[str, Any]:
-    """Return what the user has set: sliders, fixed flags, method and options, selection, pin, tab."""
+    """Return what the user has set: sliders, fixed flags, method and options, selection, pin, panel."""
     return {
         "params": dict(explorer.params),
         "fixed": list(explorer.fixed),
         "refit": list(explorer.refit),
         "method": explorer.method,
-        "options": {name: dict(options) for name, options in explorer._options.items() if options},
+        "options": {name: dict(options) for name, options in explorer.options.items() if options},
         "seed": explorer.seed,
         "selected_ids": list(explorer.selected_ids),
         "dvid": explorer.dvid,
         "pinned": explorer.pinned,
-        "tab": explorer.tabs.selected_index,
+        "panel": explorer.panel,
     }
 
 
@@ -86,7 +86,7 @@ def checked(state: Any, model: Model) -> dict[str, Any]:
         "selected_ids": part("selected_ids", [], lambda v: isinstance(v, list)),
         "dvid": state.get("dvid"),
         "pinned": part("pinned", None, lambda v: v is None or _number(v)),
-        "tab": part("tab", 0, lambda v: v is None or isinstance(v, int)),
+        "panel": part("panel", "population", lambda v: isinstance(v, str)),
     }
 
 
@@ -97,9 +97,8 @@ def _number(value: Any) -> bool:
 def restore(explorer: Any, state: Mapping[str, Any], *, sliders: bool = True) -> None:
     """Set an explorer to a state of `checked`; without `sliders` the values and flags stay the declaration's."""
     explorer.seed = state["seed"]
-    explorer._options |= {k: dict(v) for k, v in state["options"].items()}
+    explorer.options = explorer.options | {k: dict(v) for k, v in state["options"].items()}
     explorer.method = state["method"]
-    explorer.fitting.choose()
     explorer.selected_ids = tuple(i for i in state["selected_ids"] if i in explorer.data.ids)
     if state["dvid"] in explorer.dvids:
         explorer.dvid = state["dvid"]
@@ -110,8 +109,8 @@ def restore(explorer: Any, state: Mapping[str, Any], *, sliders: bool = True) ->
             explorer.refit = tuple(name for name in state["refit"] if name not in explorer.fixed)
     if state["pinned"] is not None and sliders:
         explorer.pinned = state["pinned"]
-    if state["tab"] is not None and 0 <= state["tab"] < len(explorer.tabs.children):
-        explorer.tabs.selected_index = state["tab"]
+    if state["panel"] in explorer.panels:
+        explorer.panel = state["panel"]
 
 
 # ---------------------------------------------------------------------------- link

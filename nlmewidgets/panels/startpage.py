@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
-import pandas as pd
 import traitlets as tl
 
-from nlmewidgets import datasets, library
+from nlmewidgets import datasets
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError, NlmeError
 from nlmewidgets.core.model import Model
-from nlmewidgets.library.text import formulas, picture
 from nlmewidgets.panels import upload
 from nlmewidgets.panels.base import caption
 from nlmewidgets.panels.explore import Explorer
 from nlmewidgets.panels.look import DataLook
-from nlmewidgets.panels.tables import TableView
+from nlmewidgets.panels.structures import StructureChooser
 from nlmewidgets.panels.theme import style
 
 __all__ = ["DATA_VARIABLE", "StartPage", "page"]
@@ -29,8 +27,6 @@ DATA_VARIABLE = "NLMEWIDGETS_DATA"
 """Environment variable in which the command line hands the app a file."""
 
 _NONE = "none"
-_OWN = "the structure's own"
-_ERRORS = (_OWN, "Additive", "Proportional", "Combined")
 
 
 class StartPage(ipw.VBox):
@@ -87,8 +83,7 @@ class StartPage(ipw.VBox):
         self._page = ipw.VBox([self._data_box(), self._structure_box(), self._start_box()])
         self.children = (style(), self._page)
         self.observe(lambda _: self._show_data(), "data")
-        self.observe(lambda _: self._show_structure(), "structure")
-        self.search("")
+        self.observe(lambda _: self._ready(), "structure")
         self.data = data
         self._show_data()
 
@@ -207,73 +202,12 @@ class StartPage(ipw.VBox):
     # ------------------------------------------------------------------- structure
 
     def _structure_box(self) -> ipw.Widget:
-        self.words = ipw.Text(
-            description="Search", placeholder="e.g. oral 2 compartments, infusion, Emax", continuous_update=True
-        )
-        self.words.style = {"description_width": "56px"}
-        self.words.layout = ipw.Layout(width="auto")
-        self.words.observe(lambda change: self.search(change["new"]), "value")
-        self.found = ipw.Select(options=[], rows=10, description="Structures", layout=ipw.Layout(width="auto"))
-        self.found.style = {"description_width": "0px"}
-        self.found.add_class("nlme-found")
-        self.found.observe(self._structure_chosen, "value")
-        self.error = ipw.Dropdown(options=_ERRORS, description="Residual error", style={"description_width": "100px"})
-        self.error.layout = ipw.Layout(width="auto")
-        self.search_text = caption()
-        self.picture = ipw.HTML()
-        self.equations = caption()
-        self.parameters = TableView()
-        left = ipw.VBox(
-            [self.words, self.found, self.error, self.search_text], layout=ipw.Layout(flex="0 0 500px", width="500px")
-        )
-        right = ipw.VBox([self.picture, self.equations, self.parameters.root], layout=ipw.Layout(flex="1 1 420px"))
-        right.layout.min_width = "0"
-        right.layout.padding = "0 0 0 20px"
-        box = ipw.VBox([ipw.HTML("<h3>2. Structure</h3>"), ipw.HBox([left, right])])
+        self.chooser = StructureChooser()
+        tl.link((self.chooser, "structure"), (self, "structure"))
+        box = ipw.VBox([ipw.HTML("<h3>2. Model</h3>"), self.chooser])
         if self._model is not None:
             box.layout.display = "none"
         return box
-
-    def search(self, words: str) -> StartPage:
-        """List the structures that match a few words, best first, and show the first."""
-        try:
-            hits = library.search(words)
-        except NlmeError as refusal:
-            self._say(self.search_text, str(refusal))
-            return self
-        self.search_text.value = f"<span class='soft' aria-live='polite'>{len(hits)} structures.</span>"
-        self._syncing = True
-        try:
-            self.found.options = [(str(title), str(name)) for name, title in hits["title"].items()]
-            self.found.index = 0
-        finally:
-            self._syncing = False
-        self.structure = self.found.value
-        return self
-
-    def _structure_chosen(self, change: Any) -> None:
-        if change["new"] and not self._syncing:
-            self.structure = change["new"]
-
-    def _show_structure(self) -> None:
-        entry = library.describe(self.structure)
-        if self.found.value != self.structure:
-            self._syncing = True
-            try:
-                if self.structure not in [value for _, value in self.found.options]:
-                    self.found.options = [(entry.title, entry.name)]
-                self.found.value = self.structure
-            finally:
-                self._syncing = False
-        self.picture.value = f"<div role='img' aria-label='{html.escape(entry.title)}'>{picture(entry)}</div>"
-        lines = "".join(f"<div><code>{html.escape(line)}</code></div>" for line in formulas(entry.model))
-        note = f"<div class='soft'>{html.escape(entry.note)}</div>" if entry.note else ""
-        self.equations.value = f"<h4>{html.escape(entry.title)}</h4>{lines}{note}"
-        rows = [(a.name, a.meaning, a.unit) for a in entry.arguments]
-        self.parameters.show(
-            pd.DataFrame(rows, columns=["parameter", "meaning", "unit"]), text=("parameter", "meaning", "unit")
-        )
-        self._ready()
 
     def model(self) -> Model:
         """Return the model chosen: the structure with its own starting values, and the residual error.
@@ -283,17 +217,7 @@ class StartPage(ipw.VBox):
         NlmeError
             If the residual error does not suit the structure.
         """
-        if self._model is not None:
-            return self._model
-        entry = library.describe(self.structure)
-        if self.error.value == _OWN:
-            return entry.function()
-        size = float(abs(self.data.dv[self.data.dv == self.data.dv]).mean()) if self.data is not None else 1.0
-        sizes = {"Additive": (0.2 * size,), "Proportional": (0.2,), "Combined": (0.05 * size, 0.15)}
-        kind: Any = library.RESIDUALS[self.error.value]
-        residual = kind(*sizes[self.error.value])
-        outputs = list(entry.model.outputs)
-        return entry.function(residual=residual if len(outputs) == 1 else dict.fromkeys(outputs, residual))
+        return self._model if self._model is not None else self.chooser.model(self.data)
 
     # ----------------------------------------------------------------------- start
 
@@ -309,9 +233,7 @@ class StartPage(ipw.VBox):
         if self.data is None:
             self.start_text.value = "<span class='soft'>Upload a file or choose an example first.</span>"
         else:
-            name = (
-                self._model.name or "your model" if self._model is not None else library.describe(self.structure).title
-            )
+            name = self._model.name or "your model" if self._model is not None else self.chooser.name
             self.start_text.value = (
                 f"<span class='soft'>Opens the environment on these data with “{html.escape(name)}” and looks for "
                 "starting values; then press Start there to fit.</span>"

@@ -166,10 +166,14 @@ class State(Selection):
     excluded = tl.Tuple()
     excluded_records = tl.Tuple()
 
+    _bound = False
+
     def setup(self, model: Model, data: Data) -> None:
         """Bind the state to a model and data and take the first look."""
+        self._bound = False
         self.model = model
         self.data = data
+        self.selected_ids = tuple(i for i in self.selected_ids if i in data.ids)
         self.problem = model.problem(data)
         self.dvids = list(dict.fromkeys(data.dvid.tolist())) or [1]
         self.set_trait("dvid", self.dvids[0])
@@ -187,6 +191,8 @@ class State(Selection):
         space = model.space
         self.set_trait("fixed", tuple(name for name in space.names if space.is_fixed(name)))
         self.set_trait("params", space.to_dict(space.initial))
+        self._bound = True
+        self._moved({"name": "params", "old": None, "new": self.params})
         # An integrated system stays beside the sliders; what else is looked at in time need not.
         if not getattr(self.problem.structure, "precision", 0.0) and self._first.wait(_PATIENCE):
             self._cost = 0.0
@@ -242,7 +248,8 @@ class State(Selection):
     @tl.validate("params")
     def _valid_params(self, proposal: Any) -> dict[str, float]:
         given: Mapping[str, float] = proposal["value"]
-        merged = {**self.model.space.to_dict(self.model.space.initial), **(self.params or {})}
+        merged = self.model.space.to_dict(self.model.space.initial)
+        merged |= {name: value for name, value in self.params.items() if name in merged}  # of a model before, perhaps
         unknown = [name for name in given if name not in merged]
         if unknown:
             raise tl.TraitError(f"There is no parameter '{unknown[0]}'; there are {', '.join(merged)}.")
@@ -318,7 +325,7 @@ class State(Selection):
 
     @tl.observe("params", "method", "refit")
     def _moved(self, change: Any) -> None:
-        if not self.params:  # not set up yet
+        if not self._bound:
             return
         try:
             values = self.values

@@ -79,4 +79,4 @@ def carry_out(explorer: Any, remedy: Remedy) -> None:
         explorer.method_options = {**explorer.method_options, **given}
         explorer.start()
     elif remedy.action == "show":
-        explorer.tabs.selected_index = list(explorer.panels).index(given["panel"])
+        explorer.panel = given["panel"]

@@ -40,7 +40,19 @@ EVERY = 2.0
 _SHARE = 9.0
 """Time between two writings, in units of what one takes: a large workspace must not slow down the rest."""
 
-_WATCHED = ("params", "fixed", "refit", "method", "selected_ids", "dvid", "pinned", "fits", "status")
+_WATCHED = (
+    "params",
+    "fixed",
+    "refit",
+    "method",
+    "options",
+    "selected_ids",
+    "dvid",
+    "pinned",
+    "fits",
+    "status",
+    "panel",
+)
 
 _open: dict[Path, weakref.ref[Workspace]] = {}
 """Which workspace follows which file: the newest one does."""
@@ -116,6 +128,7 @@ class Workspace:
             raise NlmeError(f"There is no folder '{self.path.parent}' for the workspace; make it, or give another.")
         self.explorer = explorer
         self._declared = model_to_dict(explorer.model)
+        self._given = explorer.data.fingerprint
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._wake = threading.Event()
@@ -135,7 +148,6 @@ class Workspace:
         self.restored = self._restore(read(self.path))
         _open[self.path] = weakref.ref(self)
         explorer.observe(lambda _: self.touch(), names=list(_WATCHED))
-        explorer.tabs.observe(lambda _: self.touch(), names="selected_index")
         self.touch()
 
     # --------------------------------------------------------------------- writing
@@ -213,6 +225,7 @@ class Workspace:
         return {
             "workspace": FORMAT,
             "declared": self._declared,
+            "given": self._given,
             "model": model_to_dict(explorer.model),
             "state": state,
             "data": self._key(explorer.data),
@@ -249,9 +262,13 @@ class Workspace:
             interrupted = document["running"]
             if interrupted is not None:
                 fits.append(fit_from_dict(interrupted, self.path.name, data_of(interrupted["data"])))
-            same = document["declared"] == json.loads(to_json(self._declared)) or document["model"] == json.loads(
-                to_json(self._declared)
-            )
+            declared = json.loads(to_json(self._declared))
+            same = declared in (document["declared"], document["model"])
+            model = model_from_dict(document["model"]) if same and document["model"] != declared else None
+            # Data are others than those given where the explorer went on with others.
+            again = document.get("given") == self._given and document["data"] != self._given
+            if model is not None or again:
+                explorer.use(model, data_of(document["data"]) if again else None)
             state = dict(document["state"])
             if not same:
                 state |= {"params": {}, "fixed": [], "refit": []}

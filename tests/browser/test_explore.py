@@ -35,6 +35,24 @@ def button(notebook, name: str):
     return notebook.page.locator(".nlme").first.get_by_role("button", name=name)
 
 
+PAGES = {
+    "1 Data": ("Profiles",),
+    "2 Model": ("Equations", "Change structure"),
+    "3 Initial estimates": ("Population", "Individuals"),
+    "4 Fit": ("Convergence", "Race"),
+    "5 Judge": ("Covariates", "Shrinkage", "Diagnostics", "Pictures", "Runs"),
+    "Out": ("Code",),
+}
+WITHOUT_AXES = ("Equations", "Change structure", "Race", "Pictures", "Runs", "Code")
+
+
+def turn(notebook, tab: str) -> None:
+    """Go to a panel as a person does: its step, its tab."""
+    step = next(step for step, tabs in PAGES.items() if tab in tabs)
+    button(notebook, step).click()
+    notebook.page.get_by_role("tab", name=tab, exact=True).click()
+
+
 def objective(notebook) -> str:
     return notebook.page.locator(".nlme-number").first.inner_text()
 
@@ -148,20 +166,20 @@ def test_a_kernel_killed_in_the_middle_of_a_fit_loses_nothing(open_notebook, ser
 
 def test_clicking_a_point_lights_its_subject_up(open_notebook) -> None:
     notebook = open_notebook(SETUP)
-    notebook.page.get_by_role("tab", name="Covariates").click()
+    turn(notebook, "Covariates")
     notebook.settle()
     notebook.page.locator(".nlme .bqplot .dot_grp path.element:visible, .nlme .bqplot .element:visible").first.click()
     notebook.settle()
     chosen = notebook.execute("print(explorer.selected_ids)").strip()
     assert re.fullmatch(r"\(\d+,\)", chosen)
-    notebook.page.get_by_role("tab", name="Individuals").click()
+    turn(notebook, "Individuals")
     notebook.wait_for("document.querySelectorAll('.nlme .nlme-picked').length === 1")
 
 
 def test_the_exported_cell_prints_the_objective_on_the_screen(open_notebook) -> None:
     notebook = open_notebook(SETUP)
     notebook.page.locator(".nlme .noUi-handle").first.press("ArrowRight")
-    notebook.page.get_by_role("tab", name="Code").click()
+    turn(notebook, "Code")
     notebook.settle()
     code = notebook.page.locator(".nlme-code textarea").input_value()
     shown = objective(notebook)
@@ -188,12 +206,12 @@ def test_every_panel_is_readable_in_both_themes(open_notebook, pictures, theme) 
     notebook.theme(theme)
     short = "dark" if "Dark" in theme else "light"
     notebook.execute("explorer.method = 'saem'; explorer.start().wait(); explorer.selected_ids = (5,)")
-    for tab in ("Population", "Individuals", "Convergence", "Covariates", "Shrinkage", "Judge", "Runs", "Code"):
-        page.get_by_role("tab", name=tab).click()
-        if tab not in ("Judge", "Runs", "Code"):
+    for tab in [tab for tabs in PAGES.values() for tab in tabs]:
+        turn(notebook, tab)
+        if tab not in WITHOUT_AXES:
             labels = "[...document.querySelectorAll('.nlme .bqplot text.axislabel')]"
             notebook.wait_for(f"{labels}.some(t => t.textContent && t.getClientRects().length)")
-        if tab == "Judge":
+        if tab == "Pictures":
             notebook.wait_for("document.querySelector('.nlme-picture svg') !== null")
         if tab == "Runs":
             button(notebook, "One scale").click()
@@ -203,7 +221,7 @@ def test_every_panel_is_readable_in_both_themes(open_notebook, pictures, theme) 
         assert unreadable(page) == []
         assert clipped(page) == []
         labels = page.locator(".nlme .bqplot:visible text.axislabel").all_text_contents()
-        assert tab in ("Judge", "Runs", "Code") or any(labels)
+        assert tab in WITHOUT_AXES or any(labels)
 
 
 UNUSUAL = """\
@@ -228,10 +246,10 @@ explorer
 def test_categories_pages_log_axes_and_failures_are_drawn_without_an_error(open_notebook, pictures) -> None:
     notebook = open_notebook(UNUSUAL)
     states = {
-        "boxes": "explorer.tabs.selected_index = 3; explorer.panels['covariates'].choice.value = 'SEX'",
+        "boxes": "explorer.panel = 'covariates'; explorer.panels['covariates'].choice.value = 'SEX'",
         "several-selected": "explorer.selected_ids = (5, 106)",
-        "second-page": "explorer.tabs.selected_index = 1; explorer.panels['individuals'].page.value = 2",
-        "log-axis": "explorer.tabs.selected_index = 0; explorer.panels['population'].log.value = True",
+        "second-page": "explorer.panel = 'individuals'; explorer.panels['individuals'].page.value = 2",
+        "log-axis": "explorer.panel = 'population'; explorer.panels['population'].log.value = True",
         "not-a-number": "explorer.params = {'V': 1e-300, 'CL': 1e300}",
         "failed": "explorer.start().wait()",
         "recovered": "explorer.reset()",

@@ -32,7 +32,7 @@ def test_linked_diagnostics_are_readable_in_both_themes(open_notebook, pictures,
     page = notebook.page
     notebook.theme(theme)
     notebook.execute("explorer.start().wait(); explorer.excluded = (9,)")
-    notebook.execute("explorer.tabs.selected_index = list(explorer.panels).index('diagnostics')")
+    notebook.execute("explorer.panel = 'diagnostics'")
     notebook.wait_for("document.querySelector('.nlme').innerText.includes('NPDE: mean')", 20_000)
     notebook.execute("explorer.selected_ids = (5,)")
     notebook.wait_for("document.querySelector('.nlme').innerText.includes('individual curve')", 20_000)

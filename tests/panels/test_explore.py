@@ -196,9 +196,9 @@ def test_data_from_a_frame_travel_inside_the_cell(explore, data) -> None:
 
 
 def test_the_code_tab_follows_the_sliders(explorer) -> None:
-    explorer.tabs.selected_index = len(PANELS)
+    explorer.panel = "code"
     explorer.params = {"ka": 1.777}
-    assert "nw.LogNormal(1.777, sd=0.6)" in explorer._code.value
+    assert "nw.LogNormal(1.777, sd=0.6)" in explorer.panels["code"].text.value
 
 
 # --------------------------------------------------------------------------- panels
@@ -230,7 +230,7 @@ def test_every_panel_draws_every_kind_of_study(explore, model, data, name, case)
         data = nw.Data.from_frame(pd.concat(copies, ignore_index=True))
     explorer = explore(model, data)
     explorer.selected_ids = data.ids[:2]
-    explorer.tabs.selected_index = list(PANELS).index(name)
+    explorer.panel = name
     explorer.params = {"CL": 3.0}
     explorer.start().wait(60)
     assert explorer.status == "converged"
@@ -238,9 +238,9 @@ def test_every_panel_draws_every_kind_of_study(explore, model, data, name, case)
 
 
 def test_only_the_visible_panel_is_drawn(explorer, monkeypatch) -> None:
-    for k in range(len(PANELS)):
-        explorer.tabs.selected_index = k
-    explorer.tabs.selected_index = 0
+    for name in PANELS:
+        explorer.panel = name
+    explorer.panel = "population"
     drawn: list[str] = []
     for name, panel in explorer.panels.items():
         for part in panel.parts:
@@ -248,16 +248,16 @@ def test_only_the_visible_panel_is_drawn(explorer, monkeypatch) -> None:
     explorer.params = {"CL": 3.0}
     assert set(drawn) == {"population"}
     drawn.clear()
-    explorer.tabs.selected_index = list(PANELS).index("shrinkage")
+    explorer.panel = "shrinkage"
     assert drawn == ["shrinkage"]  # what changed while it was hidden, once
 
 
 def test_one_selection_lights_a_subject_up_in_every_panel(explorer) -> None:
-    for k in range(len(PANELS)):
-        explorer.tabs.selected_index = k
+    for name in PANELS:
+        explorer.panel = name
     explorer.selected_ids = (5,)
-    for k in range(len(PANELS)):
-        explorer.tabs.selected_index = k
+    for name in PANELS:
+        explorer.panel = name
     panels = explorer.panels
     dv = explorer.data.dv[explorer.data.subject == 4]
     assert np.array_equal(panels["population"].picked_points.y, dv)
@@ -335,7 +335,7 @@ def test_curves_that_cannot_be_computed_are_hidden_not_drawn_as_nothing(explorer
 
 def test_a_category_gets_a_box_per_level_and_a_number_a_trend(explore, model, data) -> None:
     explorer = explore(model, categorical_data(data))
-    explorer.tabs.selected_index = list(PANELS).index("covariates")
+    explorer.panel = "covariates"
     panel = explorer.panels["covariates"]
     summary = nw.diagnostics.covariate_summary(
         nw.diagnostics.ebe_covariates(explorer.problem, explorer.point.eta), "eta_CL", "WT", categorical=False
@@ -352,7 +352,7 @@ def test_a_category_gets_a_box_per_level_and_a_number_a_trend(explore, model, da
 def test_covariate_and_shrinkage_panels_carry_the_shrinkage_figure(explorer) -> None:
     explorer.start().wait()
     for name in ("covariates", "shrinkage"):
-        explorer.tabs.selected_index = list(PANELS).index(name)
+        explorer.panel = name
         for eta, value in explorer.result.shrinkage.drop("epsilon").items():
             head = explorer.panels[name].places[eta]["head"].value
             assert f"shrinkage {round(100 * value, 0) + 0.0:.0f} %" in head
@@ -360,14 +360,14 @@ def test_covariate_and_shrinkage_panels_carry_the_shrinkage_figure(explorer) -> 
 
 def test_high_shrinkage_is_a_warning_in_words(explore, model, data) -> None:
     explorer = explore(model.with_values({"additive": 8.0}), data)
-    explorer.tabs.selected_index = list(PANELS).index("covariates")
+    explorer.panel = "covariates"
     assert "⚠" in explorer.panels["covariates"].places["eta_CL"]["head"].value
     assert "pulled to zero" in explorer.panels["covariates"].text.value
 
 
 def test_axes_name_quantity_and_unit(explorer) -> None:
-    for k in range(len(PANELS)):
-        explorer.tabs.selected_index = k
+    for name in PANELS:
+        explorer.panel = name
     frame = explorer.panels["population"].frame
     assert (frame.x.axis.label, frame.y.axis.label) == ("Time (h)", "Observation (mg/L)")
     covariates = explorer.panels["covariates"].places["eta_CL"]["frame"]

@@ -68,6 +68,6 @@ def alerts(widget: ipw.Widget) -> list[str]:
 def test_the_line_of_the_documentation_opens_every_structure_in_full(name, explore):
     explorer = explore(*nw.library.demo(name))
     check(explorer, explorer.panels["population"], explorer.initial.rows[explorer.model.names[0]], 900.0)
-    for k in range(len(explorer.panels) + 1):
-        explorer.tabs.selected_index = k
+    for panel in explorer.panels:
+        explorer.panel = panel
     assert not alerts(explorer)

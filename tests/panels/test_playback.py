@@ -27,7 +27,7 @@ def test_every_panel_follows_the_iteration_chosen(explorer) -> None:
     assert explorer.playback.play.value == 3
     assert all(t.marker.visible and t.marker.x[0] == 3 for t in explorer.panels["converge"].traces.values())
     for name in ("population", "individuals", "covariates", "shrinkage"):
-        explorer.tabs.selected_index = list(explorer.panels).index(name)
+        explorer.panel = name
         assert "iteration 3" in explorer.panels[name].text.value
     curve = nw.diagnostics.typical_curve(explorer.panels["population"].grid, third.values)
     assert np.array_equal(explorer.panels["population"].typical.y, curve)

@@ -13,7 +13,7 @@ import nlmewidgets as nw
 @pytest.fixture
 def explorer(explore, model, data):
     explorer = explore(model, data)
-    explorer.tabs.selected_index = list(explorer.panels).index("race")
+    explorer.panel = "race"
     return explorer
 
 
@@ -58,7 +58,7 @@ def test_starts_race_to_one_optimum(explorer) -> None:
 def test_a_race_stops_within_a_second_and_keeps_what_was_finished(explorer) -> None:
     panel = explorer.panels["race"]
     explorer.method_options = {}
-    explorer._options["saem"] = {"explore": 100_000}
+    explorer.options = {"saem": {"explore": 100_000}}
     panel.methods["laplace"].value = False
     panel.go.click()
     assert explorer.start() is explorer  # nothing else may begin
@@ -79,7 +79,7 @@ def test_a_method_that_refuses_is_a_lane_that_failed(explore, data) -> None:
         ka=nw.LogNormal(1.5), CL=nw.LogNormal(2.8), V=nw.LogNormal(32.0), residual=nw.Additive(0.7)
     )
     explorer = explore(model, data)
-    explorer.tabs.selected_index = list(explorer.panels).index("race")
+    explorer.panel = "race"
     panel = explorer.panels["race"]
     panel.methods["laplace"].value = False
     panel.start()

@@ -45,10 +45,10 @@ def test_from_a_file_to_a_fit_without_a_line_of_code(page, csv) -> None:
     assert page.data.n_subjects == 12
     assert "study.csv" in page.data_text.value
     assert not page.go.disabled
-    page.words.value = "oral 1 compartment"
+    page.chooser.words.value = "oral 1 compartment"
     assert page.structure == "oral_1cpt"
-    assert "<svg" in page.picture.value
-    page.error.value = "Combined"
+    assert "<svg" in page.chooser.picture.value
+    page.chooser.error.value = "Combined"
     page.go.click()
     explorer = page.explorer
     explorer.wait(30)
@@ -113,12 +113,12 @@ def test_the_separator_is_found(sep, text, page) -> None:
 
 
 def test_search_by_words_says_when_nothing_is_found(page) -> None:
-    page.words.value = "zzzz qqqq"
-    assert "No structure matches" in page.search_text.value.replace("&#x27;", "'")
-    page.words.value = "emax"
+    page.chooser.words.value = "zzzz qqqq"
+    assert "No structure matches" in page.chooser.search_text.value.replace("&#x27;", "'")
+    page.chooser.words.value = "emax"
     assert "emax" in page.structure
     page.structure = "oral_2cpt"
-    assert page.found.value == "oral_2cpt"
+    assert page.chooser.found.value == "oral_2cpt"
 
 
 def test_an_example_opens_and_leads_back(page) -> None:
@@ -135,7 +135,7 @@ def test_an_example_opens_and_leads_back(page) -> None:
 
 def test_each_output_gets_the_residual_error_chosen(page) -> None:
     page.structure = "metabolite_iv"
-    page.error.value = "Proportional"
+    page.chooser.error.value = "Proportional"
     model = page.model()
     assert list(model.outputs) == ["cp", "cm"]
     assert model.residuals == {"cp": nw.Proportional(0.2), "cm": nw.Proportional(0.2)}

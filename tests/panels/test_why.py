@@ -121,7 +121,7 @@ def test_high_shrinkage_leads_to_its_panel(explore, model, data) -> None:
     explorer.start().wait(60)
     assert "See shrinkage" in labels(explorer.result)
     press(explorer, "See shrinkage")
-    assert explorer.tabs.selected_index == list(explorer.panels).index("shrinkage")
+    assert explorer.panel == "shrinkage"
 
 
 def test_a_method_that_cannot_begin_gives_way_to_the_one_its_message_names(explore, data) -> None:

@@ -32,14 +32,14 @@ def test_everything_the_user_did_comes_back(explore, model, data, file) -> None:
     first.method = "saem"
     first.method_options = {"explore": 30, "smooth": 10}
     first.selected_ids = (3, 5)
-    first.tabs.selected_index = 1
+    first.panel = "individuals"
     first.params = {"CL": 3.3}
     first.pin()
     first.close()
     again = explore(model, data, workspace=file)
     for name in ("params", "fixed", "method", "method_options", "selected_ids", "pinned", "dvid", "seed", "ofv"):
         assert getattr(again, name) == getattr(first, name), name
-    assert again.tabs.selected_index == 1
+    assert again.panel == "individuals"
     assert [f.ofv for f in again.fits] == [first.result.ofv]
     assert again.result.values == first.result.values
     assert [it.ofv for it in again.trace] == [it.ofv for it in first.trace]
