@@ -46,7 +46,8 @@ def clipped(page) -> list[str]:
             const boxed = '.nlme .widget-label, .nlme .lm-TabBar-tabLabel, .nlme button, .nlme h3, .nlme h4, '
                 + '.nlme .nlme-caption';
             for (const el of document.querySelectorAll(boxed)) {
-                if (!el.getClientRects().length) continue;
+                // A label without width is for those who hear the page.
+                if (!el.getClientRects().length || !el.clientWidth) continue;
                 if (el.scrollWidth > el.clientWidth + 1) out.push('clipped: ' + el.textContent.trim().slice(0, 50));
             }
             for (const figure of document.querySelectorAll('.nlme .bqplot')) {
