@@ -77,7 +77,10 @@ influence: $(VENV)/.test
 
 screenshots: $(VENV)/.test browser
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k 'readable or line_of_code'
-	@cd docs/images && rm -f app-*-dark.png app-fit-light.png state-*.png look-covariates-*.png look-summary-*.png look-profiles-dark.png look-nca-light.png code-light.png convergence-dark.png covariates-dark.png individuals-dark.png population-dark.png shrinkage-dark.png runs-dark.png judge-dark.png && ls
+	@cd docs/images && for file in *; do case $$file in \
+		app-start-light.png|code-dark.png|convergence-light.png|covariates-light.png|diagnostics-light.png|equations-dark.png|\
+		individuals-light.png|look-nca-dark.png|look-profiles-light.png|pictures-light.png|population-light.png|race-light.png|\
+		runs-light.png|shrinkage-light.png) ;; *) rm -f $$file ;; esac; done; ls
 
 binder:
 	@PYTHON=$(PYTHON) sh .ci/binder.sh

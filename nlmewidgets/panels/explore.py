@@ -278,7 +278,7 @@ class Explorer(State, ipw.VBox):
         self._guess.on_click(lambda _: self.guess())
         head = ipw.HBox(
             [
-                ipw.HTML("<h3>Initial estimates</h3>", layout=ipw.Layout(flex="1 1 auto")),
+                ipw.HTML("<h3>Parameters</h3>", layout=ipw.Layout(flex="1 1 auto")),
                 self.initial.undo,
                 self.initial.redo,
                 self._guess,

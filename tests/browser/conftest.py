@@ -57,7 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def page(browser: Any) -> Iterator[Any]:
-    tab = browser.new_page(viewport={"width": 1280, "height": 1000})
+    tab = browser.new_page(viewport={"width": 1280, "height": 1500})
     tab.console_errors = []
     tab.on("console", lambda m: tab.console_errors.append(m.text) if m.type == "error" else None)
     tab.on("pageerror", lambda e: tab.console_errors.append(str(e)))
