@@ -46,6 +46,7 @@ from nlmewidgets.panels.shrinkage import ShrinkagePanel
 from nlmewidgets.panels.state import Point, State
 from nlmewidgets.panels.steps import STEPS, Steps
 from nlmewidgets.panels.still import still, words
+from nlmewidgets.panels.takeaway import TakeAwayPanel
 from nlmewidgets.panels.theme import style
 from nlmewidgets.panels.workspace import Workspace, default_path
 from nlmewidgets.studies import Guess
@@ -69,6 +70,7 @@ PANELS = {
     "runs": RunsPanel,
     "race": RacePanel,
     "code": CodePanel,
+    "takeaway": TakeAwayPanel,
 }
 """Every panel of the environment by its name, in the order of the tabs of its step."""
 

@@ -41,9 +41,9 @@ PAGES = {
     "3 Initial estimates": ("Population", "Individuals"),
     "4 Fit": ("Convergence", "Race"),
     "5 Judge": ("Covariates", "Shrinkage", "Diagnostics", "Pictures", "Runs"),
-    "Out": ("Code",),
+    "Out": ("Code", "Link and tables"),
 }
-WITHOUT_AXES = ("Equations", "Change structure", "Race", "Pictures", "Runs", "Code")
+WITHOUT_AXES = ("Equations", "Change structure", "Race", "Pictures", "Runs", "Code", "Link and tables")
 
 
 def turn(notebook, tab: str) -> None:

@@ -1,0 +1,40 @@
+"""What leaves the environment besides code."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import pandas as pd
+import pytest
+
+import nlmewidgets as nw
+
+
+def test_the_link_opens_the_same_exploration(explore, model, data) -> None:
+    explorer = explore(model, data)
+    explorer.panel = "takeaway"
+    explorer.params = {"CL": 3.1}
+    again = nw.open(explorer.panels["takeaway"].link.value)
+    assert again.params == explorer.params
+    assert again.panel == "takeaway"
+    again.close()
+
+
+def test_tables_of_the_last_fit_are_downloaded(explore, model, data) -> None:
+    explorer = explore(model, data)
+    explorer.panel = "takeaway"
+    panel = explorer.panels["takeaway"]
+    assert panel.make.disabled
+    assert "No fit yet" in panel.text.value
+    explorer.start().wait(60)
+    explorer.panel = "takeaway"
+    panel.make.click()
+    panel.wait(60)
+    found = dict(re.findall(r"download='([^']+)' href='data:text/plain;base64,([^']+)'", panel.text.value))
+    assert list(found) == ["estimates.csv", "estimates.tex", "observations.csv"]
+    rows = pd.read_csv(io.BytesIO(base64.b64decode(found["observations.csv"])))
+    assert len(rows) == data.n_obs
+    assert rows["IPRED"].to_numpy() == pytest.approx(explorer.result.table(n=0)["IPRED"].to_numpy(), rel=1e-12)
+    assert base64.b64decode(found["estimates.csv"]).decode() == explorer.result.to_csv()
