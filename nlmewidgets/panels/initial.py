@@ -65,7 +65,7 @@ class ParameterRow:
         )
         self.field.add_class("nlme-parameter")
         self.field.tooltip = f"{label}: type a number"
-        self.arrow = ipw.Button(disabled=True, layout=looks["button"])
+        self.arrow = ipw.Button(disabled=True, tooltip=f"{label}: no gradient yet", layout=looks["button"])
         self.arrow.on_click(lambda _: state.nudge(name))
         self.fix = ipw.ToggleButton(
             value=name in state.fixed, description="F", tooltip=f"Fix {label}: keep it in a fit", layout=looks["button"]

@@ -26,6 +26,8 @@ def state_of(explorer: Any) -> dict[str, Any]:
         "options": {name: dict(options) for name, options in explorer.options.items() if options},
         "seed": explorer.seed,
         "selected_ids": list(explorer.selected_ids),
+        "excluded": list(explorer.excluded),
+        "excluded_records": list(explorer.excluded_records),
         "dvid": explorer.dvid,
         "pinned": explorer.pinned,
         "panel": explorer.panel,
@@ -84,10 +86,16 @@ def checked(state: Any, model: Model) -> dict[str, Any]:
         "options": {k: dict(v) for k, v in part("options", {}, known_options).items()},
         "seed": part("seed", 1, lambda v: v is None or (isinstance(v, int) and v >= 0)),
         "selected_ids": part("selected_ids", [], lambda v: isinstance(v, list)),
+        "excluded": part("excluded", [], lambda v: isinstance(v, list)),
+        "excluded_records": part("excluded_records", [], lambda v: isinstance(v, list) and all(map(_index, v))),
         "dvid": state.get("dvid"),
         "pinned": part("pinned", None, lambda v: v is None or _number(v)),
         "panel": part("panel", "population", lambda v: isinstance(v, str)),
     }
+
+
+def _index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _number(value: Any) -> bool:
@@ -100,6 +108,9 @@ def restore(explorer: Any, state: Mapping[str, Any], *, sliders: bool = True) ->
     explorer.options = explorer.options | {k: dict(v) for k, v in state["options"].items()}
     explorer.method = state["method"]
     explorer.selected_ids = tuple(i for i in state["selected_ids"] if i in explorer.data.ids)
+    data = explorer.data
+    explorer.excluded = tuple(i for i in state["excluded"] if i in data.ids)
+    explorer.excluded_records = tuple(k for k in state["excluded_records"] if k < len(data) and data.observed[k])
     if state["dvid"] in explorer.dvids:
         explorer.dvid = state["dvid"]
     if sliders:

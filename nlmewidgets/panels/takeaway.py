@@ -22,7 +22,17 @@ class TakeAwayPanel(Panel):
     title = "Link and tables"
     step: ClassVar[str] = "out"
     parts: ClassVar[dict[str, tuple[str, ...]]] = {
-        "draw": ("params", "fixed", "refit", "method", "options", "selected_ids", "ofv"),
+        "draw": (
+            "params",
+            "fixed",
+            "refit",
+            "method",
+            "options",
+            "selected_ids",
+            "excluded",
+            "excluded_records",
+            "ofv",
+        ),
         "draw_tables": ("result",),
     }
 

@@ -47,6 +47,8 @@ _WATCHED = (
     "method",
     "options",
     "selected_ids",
+    "excluded",
+    "excluded_records",
     "dvid",
     "pinned",
     "fits",

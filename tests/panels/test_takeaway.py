@@ -16,8 +16,11 @@ def test_the_link_opens_the_same_exploration(explore, model, data) -> None:
     explorer = explore(model, data)
     explorer.panel = "takeaway"
     explorer.params = {"CL": 3.1}
+    explorer.excluded, explorer.excluded_records = (9,), (17,)
+    explorer.panels["takeaway"].draw()
     again = nw.open(explorer.panels["takeaway"].link.value)
     assert again.params == explorer.params
+    assert (again.excluded, again.excluded_records) == ((9,), (17,))
     assert again.panel == "takeaway"
     again.close()
 
