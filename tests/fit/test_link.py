@@ -160,7 +160,9 @@ def test_expressions_of_a_link_are_parsed_never_run(model, code, tmp_path, monke
         ("seed", -1),
         ("selected_ids", 4),
         ("pinned", "0"),
-        ("tab", "0"),
+        ("panel", 3),
+        ("excluded", 9),
+        ("excluded_records", [-1]),
     ],
 )
 def test_every_part_of_a_made_up_state_is_checked(model, part, value) -> None:
