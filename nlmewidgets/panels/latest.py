@@ -76,12 +76,10 @@ class Latest(Generic[Q, A]):
                     continue
             try:
                 answer = self._compute(request)
-            except BaseException:  # the next request finds a worker all the same
-                with self._lock:
-                    self._thread = None
-                raise
-            if not self.overtaken:
-                self._publish(answer)
+                if not self.overtaken:
+                    self._publish(answer)
+            except Exception:  # reported as a thread's exceptions are, while whoever waits is still waiting
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being computed, and return whether that is so; what rests is computed at once."""

@@ -141,14 +141,26 @@ def test_panels_show_the_sliders_until_a_fit_ends_and_again_when_one_moves(explo
     assert explorer.point.label == "the slider values"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_latest_answers_again_after_a_request_that_failed() -> None:
+def test_latest_answers_again_after_a_request_that_failed(monkeypatch) -> None:
+    """Failing to compute or to publish is reported before the wait is over, and ends nothing."""
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_type))
     answers: list[float] = []
-    latest = Latest(lambda x: 1.0 / x, answers.append)
+
+    def publish(x: float) -> None:
+        if x > 1.0:
+            raise ValueError("too large")
+        answers.append(x)
+
+    latest = Latest(lambda x: 1.0 / x, publish)
     latest.put(0.0)
-    latest.wait(10)
+    assert latest.wait(10)
+    assert told == [ZeroDivisionError]
+    latest.put(0.5)
+    assert latest.wait(10)
+    assert told == [ZeroDivisionError, ValueError]
     latest.put(2.0)
-    latest.wait(10)
+    assert latest.wait(10)
     assert answers == [0.5]
 
 
