@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import nlmewidgets as nw
-from nlmewidgets.panels.explore import PANELS
+from nlmewidgets.panels.registry import PANELS
 
 
 def fit_threads() -> list[threading.Thread]:
@@ -271,15 +271,15 @@ def test_one_selection_lights_a_subject_up_in_every_panel(explorer) -> None:
         assert place["picked"].x[0] == weight
     for eta, place in zip(explorer.point.eta, panels["shrinkage"].places.values(), strict=True):
         assert place["picked"].x[0] == eta[4]
-    assert explorer._subject.label == "5"
+    assert explorer.header.subject.label == "5"
 
 
 def test_choosing_a_subject_by_keyboard_does_what_a_click_does(explorer) -> None:
-    explorer._subject.label = "7"
+    explorer.header.subject.label = "7"
     assert explorer.selected_ids == (7,)
     explorer.toggle(9)
-    assert explorer._subject.label == "2 selected"
-    explorer._subject.label = "none"
+    assert explorer.header.subject.label == "2 selected"
+    explorer.header.subject.label = "none"
     assert explorer.selected_ids == ()
 
 

@@ -107,11 +107,11 @@ def test_reset_returns_to_the_initial_values(explorer) -> None:
 def test_guess_moves_the_sliders_to_starting_values_from_the_data(explorer) -> None:
     explorer.params = {"CL": 0.05, "V": 900.0, "additive": 8.0}
     explorer.initial.rows["ka"].fix.value = True
-    explorer._guess.click()
+    explorer.guessing.button.click()
     explorer.wait()
     # The FOCEI estimates of theophylline are CL 2.75 and V 31.8.
     assert explorer.params["CL"] == pytest.approx(2.75, rel=0.2)
     assert explorer.params["V"] == pytest.approx(31.8, rel=0.2)
     assert explorer.params["ka"] == 1.5
     assert explorer.message.startswith("Starting values by pooled fit from NCA")
-    assert not explorer._guess.disabled
+    assert not explorer.guessing.button.disabled

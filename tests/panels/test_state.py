@@ -37,7 +37,7 @@ def test_the_change_is_counted_from_the_pin(explorer) -> None:
     assert explorer.pinned == first
     explorer.params = {"CL": 3.5}
     assert explorer.pinned == first
-    assert f"{explorer.ofv - first:+.3f}" in explorer._objective.value
+    assert f"{explorer.ofv - first:+.3f}" in explorer.header.objective.value
     explorer.pin()
     assert explorer.pinned == explorer.ofv
 

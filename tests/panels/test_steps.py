@@ -8,7 +8,7 @@ import pytest
 import traitlets as tl
 
 import nlmewidgets as nw
-from nlmewidgets.panels.explore import PANELS
+from nlmewidgets.panels.registry import PANELS
 from nlmewidgets.panels.steps import STEPS
 
 
