@@ -143,12 +143,12 @@ class LogPrior:
         slope = np.zeros_like(natural)
         total = np.zeros(natural.shape[1])
         for prior, places in self._terms:
-            x = natural[places]
+            own = natural[places]
             if prior.of_variance:
-                value, along = prior.minus2log(x * x)
-                along = 2.0 * x * along
+                value, along = prior.minus2log(own * own)
+                along = 2.0 * own * along
             else:
-                value, along = prior.minus2log(x)
+                value, along = prior.minus2log(own)
             total -= 0.5 * value.sum(axis=0)
             slope[places] -= 0.5 * along
         n_theta, n_sigma = len(at.theta), len(at.sigma)
