@@ -13,7 +13,22 @@ from nlmewidgets.fit.choices import choices
 from nlmewidgets.fit.link import data_from_source, decode, encode, source_of
 from nlmewidgets.fit.store import model_from_dict, model_to_dict
 
-__all__ = ["checked", "from_link", "restore", "state_of", "to_link"]
+__all__ = ["SETTINGS", "checked", "from_link", "restore", "state_of", "to_link"]
+
+SETTINGS = (
+    "params",
+    "fixed",
+    "refit",
+    "method",
+    "options",
+    "selected_ids",
+    "excluded",
+    "excluded_records",
+    "dvid",
+    "pinned",
+    "panel",
+)
+"""The traits of an explorer that the user sets: what a link holds, and a workspace beside the fits."""
 
 
 def state_of(explorer: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.fit import Fit
 from nlmewidgets.panels.base import Panel, caption
 from nlmewidgets.panels.latest import Latest
+from nlmewidgets.panels.session import SETTINGS
 
 __all__ = ["TakeAwayPanel"]
 
@@ -21,20 +22,7 @@ class TakeAwayPanel(Panel):
 
     title = "Link and tables"
     step: ClassVar[str] = "out"
-    parts: ClassVar[dict[str, tuple[str, ...]]] = {
-        "draw": (
-            "params",
-            "fixed",
-            "refit",
-            "method",
-            "options",
-            "selected_ids",
-            "excluded",
-            "excluded_records",
-            "ofv",
-        ),
-        "draw_tables": ("result",),
-    }
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"draw": SETTINGS, "draw_tables": ("result",)}
 
     def build(self) -> None:
         """Make the field and the button."""

@@ -29,7 +29,7 @@ from nlmewidgets.fit.store import (
     model_to_dict,
     to_json,
 )
-from nlmewidgets.panels.session import checked, restore, state_of
+from nlmewidgets.panels.session import SETTINGS, checked, restore, state_of
 
 __all__ = ["Workspace", "default_path", "model_and_data"]
 
@@ -40,21 +40,7 @@ EVERY = 2.0
 _SHARE = 9.0
 """Time between two writings, in units of what one takes: a large workspace must not slow down the rest."""
 
-_WATCHED = (
-    "params",
-    "fixed",
-    "refit",
-    "method",
-    "options",
-    "selected_ids",
-    "excluded",
-    "excluded_records",
-    "dvid",
-    "pinned",
-    "fits",
-    "status",
-    "panel",
-)
+_WATCHED = (*SETTINGS, "fits", "status")
 
 _open: dict[Path, weakref.ref[Workspace]] = {}
 """Which workspace follows which file: the newest one does."""
