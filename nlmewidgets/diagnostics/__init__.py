@@ -12,7 +12,7 @@ from nlmewidgets.diagnostics.influence import influence
 from nlmewidgets.diagnostics.integrand import Integrand, integrand
 from nlmewidgets.diagnostics.iofv import iofv, iofv_difference
 from nlmewidgets.diagnostics.likelihood_profile import LikelihoodProfile, profile
-from nlmewidgets.diagnostics.look import distribution, spaghetti
+from nlmewidgets.diagnostics.look import distribution, single_dose, spaghetti
 from nlmewidgets.diagnostics.nca import nca, nca_summary
 from nlmewidgets.diagnostics.normality import npde_test
 from nlmewidgets.diagnostics.notes import flip_flop, notes
@@ -58,6 +58,7 @@ __all__ = [
     "residual_table",
     "shrinkage",
     "shrinkage_table",
+    "single_dose",
     "spaghetti",
     "typical_curve",
     "variance_split",

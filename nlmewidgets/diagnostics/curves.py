@@ -19,20 +19,35 @@ def individual_curves(grid: Problem, values: Values, eta: Array) -> Array:
     return f.reshape(grid.n_subjects, -1)
 
 
-def typical_curve(grid: Problem, values: Values) -> Array:
+def typical_curve(grid: Problem, values: Values, per: Array | None = None) -> Array:
     """Return PRED averaged over the subjects' designs at each time, (times,) float.
 
     With one design for all it is the curve at eta = 0; with different doses or covariates it is the
     mean of the subjects' typical curves, which is what the cloud of observations is centred on.
+
+    Parameters
+    ----------
+    grid : Problem
+        The model on a grid of times.
+    values : Values
+    per : (subjects,) float, optional
+        What each subject's curve is divided by before averaging, e.g. its dose.
     """
     curves = individual_curves(grid, values, np.zeros((grid.n_eta, grid.n_subjects)))
+    if per is not None:
+        curves /= per[:, None]
     finite = np.isfinite(curves)
     with np.errstate(all="ignore"):
         return np.where(finite, curves, 0.0).sum(axis=0) / finite.sum(axis=0)
 
 
 def population_band(
-    grid: Problem, values: Values, normal: Array, noise: Array, levels: tuple[float, ...] = (0.05, 0.5, 0.95)
+    grid: Problem,
+    values: Values,
+    normal: Array,
+    noise: Array,
+    levels: tuple[float, ...] = (0.05, 0.5, 0.95),
+    per: Array | None = None,
 ) -> pd.DataFrame:
     r"""Return quantiles over time of observations simulated for all subjects' designs.
 
@@ -47,6 +62,8 @@ def population_band(
         Fixed standard normal residuals.
     levels : tuple of float
         Quantiles.
+    per : (subjects,) float, optional
+        What each subject's observations are divided by, e.g. its dose.
 
     Returns
     -------
@@ -61,6 +78,8 @@ def population_band(
         f = grid.predict(slots)
         f = np.broadcast_to(f, (draws, f.shape[-1]))
         y = grid.draw(slots, f, values.sigma, noise)
+        if per is not None:
+            y = y.reshape(draws, n, -1) / per[:, None]
         y = y.reshape(draws * n, -1)
         # Only the wanted order statistics, not a sort; NaN last.
         place = np.clip(np.round(np.array(levels) * (len(y) - 1)).astype(int), 0, len(y) - 1)

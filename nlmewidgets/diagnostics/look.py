@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.describe import groups, quantile_groups
+from nlmewidgets.core.errors import DataError
 from nlmewidgets.diagnostics.profiles import dose_events, segments
 
-__all__ = ["BY_DOSE", "MOST_GROUPS", "distribution", "look_groups", "spaghetti"]
+__all__ = ["BY_DOSE", "MOST_GROUPS", "distribution", "look_groups", "single_dose", "spaghetti"]
 
 BY_DOSE = "dose"
 """The grouping by the amount of a subject's first dose."""
@@ -56,6 +58,36 @@ def look_groups(data: Data, by: str | None) -> tuple[NDArray[np.object_], list[s
         label = np.where(np.isin(label, common), label, _OTHER).astype(object)
         order = [*(o for o in order if o in set(common)), _OTHER]
     return label, order
+
+
+def single_dose(data: Data) -> Array:
+    """Return the amount each subject was given, (subjects,) float.
+
+    Raises
+    ------
+    DataError
+        If a subject has no dose or several: then no one amount belongs to its values.
+
+    Examples
+    --------
+    >>> import nlmewidgets as nw
+    >>> single_dose(nw.datasets.load("theophylline"))[:3].round(1)
+    array([319.9, 319. , 319.4])
+    """
+    doses = dose_events(data)
+    subject = data.record_subject[np.searchsorted(segments(data), doses.segment)]
+    count = np.bincount(subject[doses.amount > 0], minlength=data.n_subjects)
+    other = np.flatnonzero(count != 1)
+    if len(other):
+        i = int(other[0])
+        has = f"{count[i]} doses" if count[i] else "no dose"
+        raise DataError(
+            f"Values can be divided by the dose where each subject has one, and subject {data.ids[i]} has {has}; the "
+            "profiles of the data can be divided by the last dose before each observation."
+        )
+    amount = np.zeros(data.n_subjects)
+    amount[subject] = doses.amount
+    return amount
 
 
 def spaghetti(

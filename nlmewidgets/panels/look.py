@@ -13,7 +13,7 @@ from nlmewidgets.core.errors import DataError
 from nlmewidgets.panels.look_covariates import LookCovariatesPanel
 from nlmewidgets.panels.look_profiles import ProfilesPanel
 from nlmewidgets.panels.look_tables import NcaPanel, SummaryPanel
-from nlmewidgets.panels.state import Selection
+from nlmewidgets.panels.selection import Selection
 from nlmewidgets.panels.theme import style
 
 __all__ = ["LOOK_PANELS", "DataLook"]

@@ -19,7 +19,8 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.diagnostics import individual_curves, population_band, typical_curve
 from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption, legend
 from nlmewidgets.panels.latest import Latest
-from nlmewidgets.panels.theme import BAND, DATA, FIT, SELECTED
+from nlmewidgets.panels.theme import BAND, FIT, SELECTED
+from nlmewidgets.panels.view import ViewControls, group_look, groups_key
 
 __all__ = ["PopulationPanel"]
 
@@ -38,7 +39,7 @@ class PopulationPanel(Panel):
     title = "Population"
     step: ClassVar[str] = "initial"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "draw_output": ("dvid",),
+        "draw_view": ("dvid", "log_axis", "per_dose", "by"),
         "draw_population": ("shown",),
         "draw_selected": ("point", "selected_ids"),
     }
@@ -54,24 +55,18 @@ class PopulationPanel(Panel):
         self.normal = _even_normal(rng, self.grid.n_eta, draws, self.grid.n_subjects)
         # One residual per curve: the quantiles at each time are right, and smooth along it.
         self.noise = np.repeat(_even_normal(rng, 1, draws, self.grid.n_subjects)[0], _TIMES, axis=1)
-        self.log = ipw.ToggleButton(value=False, description="Log axis", tooltip="Logarithmic observation axis")
-        self.log.layout = ipw.Layout(width="86px")
-        self.log.observe(self._axis, "value")
         self.text = caption()
-        self.key = legend(
-            ("area", BAND, "90 % of simulated observations"),
-            ("line", FIT, "typical curve"),
-            ("dot", DATA, "observed"),
-            ("line", SELECTED, "selected subject"),
-        )
+        self.key = ipw.VBox()
         self.box = ipw.VBox()
+        self.view = ViewControls(state)
         # Which output the figures show; a choice only where there is one.
         names = [(state.output_name(d), d) for d in state.dvids]
         self.output = ipw.Dropdown(options=names, value=state.dvid, description="Output")
         self.output.layout = ipw.Layout(width="220px")
         tl.link((self.output, "value"), (state, "dvid"))
-        controls = ipw.HBox([self.output, self.log]) if len(names) > 1 else self.log
-        self.root.children = (self.key, self.box, controls, self.text)
+        controls = ipw.HBox([*([self.output] if len(names) > 1 else []), *self.view.root])
+        controls.layout = ipw.Layout(flex_flow="row wrap", grid_gap="2px 6px")
+        self.root.children = (self.key, self.box, controls, self.view.refused, self.text)
         self._figure()
 
     def _grid(self) -> None:
@@ -80,18 +75,29 @@ class PopulationPanel(Panel):
         self.grid = state.model.problem(self.grid_data)
         self.times = self.grid_data.time[:_TIMES]
 
-    def draw_output(self) -> None:
-        """Show the output chosen."""
+    def draw_view(self) -> None:
+        """Show the output chosen, on the axis and in the colours chosen."""
         if self.grid_data.dvid[0] != self.state.dvid:
             self._grid()
-            self._axis(None)
+        if self._view != self._view_now():
+            self._figure()
+            self.draw_population()
+            self.draw_selected()
+
+    def _view_now(self) -> tuple[Any, ...]:
+        state = self.state
+        return state.dvid, state.log_axis, state.per_dose, state.by
 
     def _figure(self) -> None:
-        data = self.state.data
+        state, data = self.state, self.state.data
+        self._view = self._view_now()
+        self.per, self.dv = state.per, state.seen
         x = Ruler(data.axis_label("TIME", "Time"), "bottom")
-        y = Ruler(data.axis_label("DV", self._label("Observation")), "left", log=self.log.value)
+        wide = 10 if state.log_axis or state.per_dose else 0  # for numbers of more digits
+        y = Ruler(state.axis_words(self._label("Observation")), "left", log=state.log_axis, offset=42 + wide)
         x.span(float(self.times[0]), float(self.times[-1]))
         self.frame = Frame(x, y, height="400px")
+        self.frame.figure.fig_margin = self.frame.figure.fig_margin | {"left": 58 + wide}
         scales = self.frame.scales
         self.band = bq.Lines(
             x=self.times,
@@ -108,50 +114,59 @@ class PopulationPanel(Panel):
         self.picked = bq.Lines(
             x=self.times, y=np.ones((1, _TIMES)), scales=scales, colors=[SELECTED], stroke_width=2, visible=False
         )
-        shown = self.state.measured
-        self.rows = np.flatnonzero(shown & (data.dv > 0) if self.log.value else shown)
-        self.points = bq.Scatter(
-            x=data.time[self.rows],
-            y=data.dv[self.rows],
-            scales=scales,
-            colors=[DATA],
-            default_size=18,
-            opacities=[0.75],
-        )
-        self.points.on_element_click(self._clicked)
+        shown = state.measured
+        self.rows = np.flatnonzero(shown & (self.dv > 0) if state.log_axis else shown)
+        group, names = state.groups
+        self.points = []
+        for k in range(len(names)):
+            rows = self.rows[group[data.subject[self.rows]] == k]
+            mark = bq.Scatter(
+                x=data.time[rows],
+                y=self.dv[rows],
+                scales=scales,
+                default_size=18 if len(names) == 1 else 26,
+                opacities=[0.75],
+                visible=bool(len(rows)),
+                **group_look(k),
+            )
+            mark.on_element_click(lambda _, event, rows=rows: self._clicked(rows, event))
+            self.points.append(mark)
         self.picked_points = bq.Scatter(
             x=self.times[:1], y=np.ones(1), scales=scales, colors=[SELECTED], default_size=38, visible=False
         )
-        self.frame.put(self.band, self.typical, self.picked, self.points, self.picked_points)
+        self.frame.put(self.band, self.typical, self.picked, *self.points, self.picked_points)
+        self.key.children = (
+            legend(
+                ("area", BAND, "90 % of simulated observations"),
+                ("line", FIT, "typical curve"),
+                *groups_key(names),
+                ("line", SELECTED, "selected subject"),
+            ),
+        )
         self.box.children = (self.frame.figure,)
 
     def _label(self, single: str) -> str:
         return self.state.output_name(self.state.dvid) if len(self.state.dvids) > 1 else single
 
-    def _axis(self, _: Any) -> None:
-        self._figure()
-        self.draw_population()
-        self.draw_selected()
-
     def _line(self, y: Any) -> Any:
         """Return a curve as it can be drawn: on a log axis what is not positive runs along the bottom."""
-        return np.where(np.asarray(y) > self._bottom, y, self._bottom) if self.log.value else y
+        return np.where(np.asarray(y) > self._bottom, y, self._bottom) if self.state.log_axis else y
 
     @property
     def _bottom(self) -> float:
         """The lowest value of the log axis: a little below the smallest positive observation."""
-        seen = self.state.data.dv[self.state.measured]
+        seen = self.dv[self.state.measured]
         seen = seen[seen > 0]
         return 0.5 * float(seen.min()) if len(seen) else 0.1
 
-    def _clicked(self, _: Any, event: Any) -> None:
+    def _clicked(self, rows: Any, event: Any) -> None:
         data = self.state.data
-        self.state.toggle(data.ids[int(data.subject[self.rows[int(event["data"]["index"])]])])
+        self.state.toggle(data.ids[int(data.subject[rows[int(event["data"]["index"])]])])
 
     def draw_population(self) -> None:
         """Move the typical curve and the band to the values shown; hide them where there are none."""
         values = self.state.shown
-        self._curve = typical_curve(self.grid, values)
+        self._curve = typical_curve(self.grid, values, self.per)
         self.typical.visible = bool(np.isfinite(self._curve).all())
         if self.typical.visible:
             self.typical.y = self._line(self._curve)
@@ -169,7 +184,7 @@ class PopulationPanel(Panel):
     def _band(self, request: tuple[Problem, Values]) -> tuple[Problem, Values, Array]:
         grid, values = request
         began = time.perf_counter()
-        edges = population_band(grid, values, self.normal, self.noise, (0.05, 0.95)).to_numpy().T
+        edges = population_band(grid, values, self.normal, self.noise, (0.05, 0.95), self.per).to_numpy().T
         self._cost = time.perf_counter() - began
         return grid, values, edges
 
@@ -198,24 +213,25 @@ class PopulationPanel(Panel):
         own = None
         if chosen and point.eta.shape[1] == self.grid.n_subjects:
             own = individual_curves(self.grid, point.values, point.eta)[chosen]
+            own = own if self.per is None else own / self.per[chosen, None]
             own = self._line(own) if np.isfinite(own).all() else None
         with self.picked.hold_sync(), self.picked_points.hold_sync():
             if own is not None:
                 self.picked.y = own
             if len(rows):
-                self.picked_points.x, self.picked_points.y = data.time[rows], data.dv[rows]
+                self.picked_points.x, self.picked_points.y = data.time[rows], self.dv[rows]
             self.picked.visible, self.picked_points.visible = own is not None, bool(len(rows))
         self.text.value = self._words(chosen)
 
     def _span(self, *curves: Any) -> None:
         """Fit the observation axis to data and curves."""
-        seen = [self.state.data.dv[self.rows], *(self._line(c).ravel() for c in curves)]
+        seen = [self.dv[self.rows], *(self._line(c).ravel() for c in curves)]
         every = np.concatenate(seen)
         if not len(every):
             return
-        low, high = (self._bottom if self.log.value else float(every.min())), float(every.max())
+        low, high = (self._bottom if self.state.log_axis else float(every.min())), float(every.max())
         # A curve gone astray must not flatten the data into a line.
-        most = 20.0 * float(np.abs(self.state.data.dv[self.state.measured]).max(initial=0.0)) or high
+        most = 20.0 * float(np.abs(self.dv[self.state.measured]).max(initial=0.0)) or high
         self.frame.y.span(max(low, -most), min(high, most), sticky=True)
 
     def _words(self, chosen: list[int]) -> str:
@@ -223,7 +239,9 @@ class PopulationPanel(Panel):
         text = f"<span class='soft'>Curves at {html.escape(state.point.label)}."
         if state.data.dosed.any():
             text += " The typical curve is averaged over the subjects' doses and covariates."
-        hidden = int((data.dv[state.measured] <= 0).sum()) if self.log.value else 0
+        if state.per_dose:
+            text += " Observations and curves are divided by each subject's dose."
+        hidden = int((self.dv[state.measured] <= 0).sum()) if state.log_axis else 0
         if hidden:
             text += f" {hidden} observation{'s' if hidden > 1 else ''} ≤ 0 cannot be shown on a log axis."
         if chosen:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
+
+from traitlets import TraitError
 
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import NlmeError
@@ -12,6 +16,7 @@ from nlmewidgets.core.model import Model
 from nlmewidgets.fit.choices import choices
 from nlmewidgets.fit.link import data_from_source, decode, encode, source_of
 from nlmewidgets.fit.store import model_from_dict, model_to_dict
+from nlmewidgets.panels.selection import VIEW
 
 __all__ = ["SETTINGS", "checked", "from_link", "restore", "state_of", "to_link"]
 
@@ -25,6 +30,7 @@ SETTINGS = (
     "excluded",
     "excluded_records",
     "dvid",
+    *VIEW,
     "pinned",
     "panel",
 )
@@ -44,6 +50,7 @@ def state_of(explorer: Any) -> dict[str, Any]:
         "excluded": list(explorer.excluded),
         "excluded_records": list(explorer.excluded_records),
         "dvid": explorer.dvid,
+        **{name: getattr(explorer, name) for name in VIEW},
         "pinned": explorer.pinned,
         "panel": explorer.panel,
     }
@@ -104,6 +111,7 @@ def checked(state: Any, model: Model) -> dict[str, Any]:
         "excluded": part("excluded", [], lambda v: isinstance(v, list)),
         "excluded_records": part("excluded_records", [], lambda v: isinstance(v, list) and all(map(_index, v))),
         "dvid": state.get("dvid"),
+        **{name: part(name, kind(), partial(_of_kind, kind)) for name, kind in VIEW.items()},
         "pinned": part("pinned", None, lambda v: v is None or _number(v)),
         "panel": part("panel", "population", lambda v: isinstance(v, str)),
     }
@@ -111,6 +119,10 @@ def checked(state: Any, model: Model) -> dict[str, Any]:
 
 def _index(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _of_kind(kind: type, value: Any) -> bool:
+    return isinstance(value, kind)
 
 
 def _number(value: Any) -> bool:
@@ -128,6 +140,9 @@ def restore(explorer: Any, state: Mapping[str, Any], *, sliders: bool = True) ->
     explorer.excluded_records = tuple(k for k in state["excluded_records"] if k < len(data) and data.observed[k])
     if state["dvid"] in explorer.dvids:
         explorer.dvid = state["dvid"]
+    for name in VIEW:
+        with suppress(TraitError):  # of other data
+            setattr(explorer, name, state[name])
     if sliders:
         explorer.params = state["params"]
         explorer.fixed = state["fixed"]

@@ -24,8 +24,9 @@ from nlmewidgets.fit.live import Look, look
 from nlmewidgets.fit.refit import Refit, refit
 from nlmewidgets.panels.history import History
 from nlmewidgets.panels.latest import Latest
+from nlmewidgets.panels.selection import View
 
-__all__ = ["Point", "Selection", "State"]
+__all__ = ["Point", "State"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,40 +70,7 @@ class _Arrows(NamedTuple):
     arrows: dict[str, Arrow]
 
 
-class Selection(tl.HasTraits):
-    """Data, and the subjects lit up in every panel about them.
-
-    Attributes
-    ----------
-    data : Data
-    selected_ids : tuple
-    """
-
-    data: Data
-    selected_ids = tl.Tuple()
-    dvid = tl.Any()
-
-    @tl.validate("selected_ids")
-    def _valid_selection(self, proposal: Any) -> tuple[Any, ...]:
-        unknown = [i for i in proposal["value"] if i not in self.data.ids]
-        if unknown:
-            raise tl.TraitError(f"ID {unknown[0]!r} is not in the data.")
-        return tuple(dict.fromkeys(proposal["value"]))
-
-    def toggle(self, subject: Any) -> None:
-        """Add a subject to the selection, or take it out."""
-        kept = tuple(i for i in self.selected_ids if i != subject)
-        self.selected_ids = kept if len(kept) < len(self.selected_ids) else (*kept, subject)
-
-    def subject_choices(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return what can be selected: nobody, each subject, and the present selection if it is of several."""
-        choices: list[tuple[str, tuple[Any, ...]]] = [("none", ()), *((str(i), (i,)) for i in self.data.ids)]
-        if len(self.selected_ids) > 1:
-            choices.append((f"{len(self.selected_ids)} selected", self.selected_ids))
-        return choices
-
-
-class State(Selection):
+class State(View):
     """The state of an exploration; setting a trait is moving the widget.
 
     Attributes
@@ -116,8 +84,8 @@ class State(Selection):
     arrows : dict
         Which way each parameter lowers the objective (`fit.arrows.Arrow` by name); empty until the sliders rest.
     can_undo, can_redo : bool
-    dvid : label
-        The output that the curves show, as the data name it.
+    dvid, log_axis, per_dose, by
+        How the curves are shown, see `panels.selection.View`.
     method : str
     ofv : float
         Objective at the slider values; NaN while it cannot be computed.
@@ -177,6 +145,7 @@ class State(Selection):
         self.problem = model.problem(data)
         self.dvids = list(dict.fromkeys(data.dvid.tolist())) or [1]
         self.set_trait("dvid", self.dvids[0])
+        self.keep_view()
         self.lock = threading.RLock()
         self._latest: Latest[_Request, Look | Refit | _Arrows] = Latest(self._compute, self._computed)
         self._first = threading.Event()
@@ -199,11 +168,6 @@ class State(Selection):
         self.history = History(self)
 
     # --------------------------------------------------------------------- outputs
-
-    @property
-    def measured(self) -> Any:
-        """Which observations are of the output shown, (obs,) bool."""
-        return self.data.dvid == self.dvid
 
     def output_name(self, dvid: Any) -> str:
         """Return the name of the model's output that a DVID means."""

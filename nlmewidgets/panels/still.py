@@ -61,7 +61,7 @@ def _picture(explorer: Any) -> str:
         return ""
     data = explorer.data
     rows = panel.rows[:: max(1, -(-len(panel.rows) // _MOST_POINTS))]
-    time, dv = data.time[rows], data.dv[rows]
+    time, dv = data.time[rows], explorer.seen[rows]
     curve, band = np.asarray(panel.typical.y), np.asarray(panel.band.y)
     shown = [dv, *([curve] if panel.typical.visible else []), *([band.ravel()] if panel.band.visible else [])]
     every = np.concatenate(shown)

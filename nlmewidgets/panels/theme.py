@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipywidgets as ipw
 
-__all__ = ["BAND", "DATA", "FIT", "MUTED", "SELECTED", "SERIES", "style"]
+__all__ = ["BAND", "DATA", "FIT", "GROUPS", "MUTED", "SELECTED", "SERIES", "style"]
 
 DATA = "var(--nlme-data)"
 FIT = "var(--nlme-fit)"
@@ -14,16 +14,24 @@ TREND = "var(--nlme-trend)"
 WARN = "var(--nlme-warn)"
 MUTED = "var(--nlme-muted)"
 SERIES = (FIT, SELECTED, TREND, WARN)
+GROUPS = (
+    (DATA, "circle"),
+    (TREND, "square"),
+    (WARN, "triangle-up"),
+    ("var(--nlme-fourth)", "diamond"),
+    (MUTED, "cross"),
+)
+"""Colour and shape of groups of observations; neither a curve's colour nor the selection's is among them."""
 
 # Okabe & Ito's colour-blind-safe palette; the lighter members on dark ground.
 _CSS = """
 :root {
   --nlme-data: #4d4d4d; --nlme-fit: #0072b2; --nlme-selected: #d55e00; --nlme-trend: #007a5a;
-  --nlme-warn: #b3476f; --nlme-muted: #8a8a8a;
+  --nlme-warn: #b3476f; --nlme-muted: #8a8a8a; --nlme-fourth: #7d6200;
 }
 body[data-jp-theme-light="false"] {
   --nlme-data: #c8c8c8; --nlme-fit: #56b4e9; --nlme-selected: #f0a02c; --nlme-trend: #35c79c;
-  --nlme-warn: #e59ac0; --nlme-muted: #8f8f8f;
+  --nlme-warn: #e59ac0; --nlme-muted: #8f8f8f; --nlme-fourth: #f0e442;
 }
 .nlme { --bq-axislabel-fill: var(--jp-ui-font-color1, #222); --bq-mainheading-fill: var(--jp-ui-font-color1, #222);
         --bq-axis-tick-text-font: 11px sans-serif; font-family: var(--jp-ui-font-family, sans-serif);
@@ -43,11 +51,14 @@ body[data-jp-theme-light="false"] {
 .nlme-legend { font-size: 12px; }
 .nlme-key { display: inline-flex; align-items: center; vertical-align: middle; margin: 0 16px 0 4px;
            color: var(--jp-ui-font-color1, #222); }
-.nlme-line, .nlme-dashed, .nlme-area, .nlme-dot, .nlme-diamond { display: inline-block; margin-right: 6px; }
+.nlme-line, .nlme-dashed, .nlme-area, .nlme-dot, .nlme-circle,
+.nlme-diamond, .nlme-square, .nlme-triangle-up { display: inline-block; margin-right: 6px; }
 .nlme-line { width: 20px; border-top: 3px solid currentColor; }
 .nlme-dashed { width: 20px; border-top: 2px dashed currentColor; }
 .nlme-area { width: 20px; height: 10px; background: currentColor; opacity: 0.3; }
-.nlme-dot { width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
+.nlme-dot, .nlme-circle { width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
+.nlme-square { width: 8px; height: 8px; background: currentColor; }
+.nlme-triangle-up { border: 5px solid transparent; border-bottom: 8px solid currentColor; border-top: 0; }
 .nlme-diamond { width: 8px; height: 8px; transform: rotate(45deg); background: currentColor; }
 .nlme-cross::before { content: "✚"; margin-right: 6px; font-size: 11px; }
 .nlme-number { font-size: 22px; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums; }

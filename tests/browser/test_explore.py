@@ -249,7 +249,7 @@ def test_categories_pages_log_axes_and_failures_are_drawn_without_an_error(open_
         "boxes": "explorer.panel = 'covariates'; explorer.panels['covariates'].choice.value = 'SEX'",
         "several-selected": "explorer.selected_ids = (5, 106)",
         "second-page": "explorer.panel = 'individuals'; explorer.panels['individuals'].page.value = 2",
-        "log-axis": "explorer.panel = 'population'; explorer.panels['population'].log.value = True",
+        "log-axis": "explorer.panel = 'population'; explorer.log_axis = True",
         "not-a-number": "explorer.params = {'V': 1e-300, 'CL': 1e300}",
         "failed": "explorer.start().wait()",
         "recovered": "explorer.reset()",

@@ -284,7 +284,7 @@ def test_choosing_a_subject_by_keyboard_does_what_a_click_does(explorer) -> None
 
 
 def test_clicking_an_observation_selects_its_subject(explorer) -> None:
-    explorer.panels["population"]._clicked(None, {"data": {"index": 25}})
+    explorer.panels["population"]._clicked(explorer.panels["population"].rows, {"data": {"index": 25}})
     assert explorer.selected_ids == (explorer.data.ids[explorer.data.subject[25]],)
 
 
@@ -311,14 +311,16 @@ def test_a_dear_band_follows_the_typical_curve_and_ends_as_if_it_were_cheap(expl
 
 def test_the_log_axis_hides_what_it_cannot_show_and_says_so(explorer) -> None:
     panel = explorer.panels["population"]
-    panel.log.value = True
+    explorer.log_axis = True
     hidden = int((explorer.data.dv <= 0).sum())
     assert hidden > 0
-    assert len(panel.points.y) == explorer.data.n_obs - hidden
-    assert (panel.points.y > 0).all()
+    assert len(panel.points[0].y) == explorer.data.n_obs - hidden
+    assert (panel.points[0].y > 0).all()
     assert (panel.band.y > 0).all()
     assert f"{hidden} observations ≤ 0" in panel.text.value
-    panel._clicked(None, {"data": {"index": 0}})  # the first one shown, not the first of all
+    panel._clicked(
+        explorer.panels["population"].rows, {"data": {"index": 0}}
+    )  # the first one shown, not the first of all
     first = int(np.flatnonzero(explorer.data.dv > 0)[0])
     assert explorer.selected_ids == (explorer.data.ids[explorer.data.subject[first]],)
 

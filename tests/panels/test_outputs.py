@@ -21,7 +21,7 @@ def test_the_output_shown_can_be_chosen_where_there_are_several():
     for dvid in (1, 2):
         panel.output.value = dvid
         rows = DATA.dvid == dvid
-        np.testing.assert_array_equal(panel.points.y, DATA.dv[rows])
+        np.testing.assert_array_equal(panel.points[0].y, DATA.dv[rows])
         curve = panel.grid.predict(panel.grid.typical(BOTH.values.theta).slots)[: len(panel.times)]
         assert panel.typical.y.shape == curve.shape
         assert panel.typical.visible
@@ -32,8 +32,8 @@ def test_the_output_shown_can_be_chosen_where_there_are_several():
 def test_there_is_no_choice_of_one(theophylline, oral_model):
     panel = population(nw.explore(oral_model(), theophylline))
     panel.show()
-    assert panel.output not in panel.root.children
-    assert panel.log in panel.root.children
+    assert panel.output not in panel.root.children[2].children
+    assert panel.view.log in panel.root.children[2].children
 
 
 def test_the_correlation_of_residuals_has_a_slider():
