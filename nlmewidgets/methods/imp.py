@@ -24,6 +24,7 @@ import numpy as np
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.parameters import Values
+from nlmewidgets.core.pieces import finish
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.proposals import StudentT, weighted_draws
 from nlmewidgets.core.sample import Target
@@ -366,7 +367,7 @@ class _Look:
                     np.where(poor, again.inverse, around.inverse),
                     self.df,
                 )
-        found = one_pass(target, around, self.log2_draws, _REPLICATES, rng)
+        found = finish(one_pass(target, around, self.log2_draws, _REPLICATES, rng))
         return refined(around, found.mean, found.covariance, found.ess), True
 
     def step(self, state: _Expectation) -> _Expectation:

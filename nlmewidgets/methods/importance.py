@@ -28,11 +28,20 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
+from nlmewidgets.core.pieces import Pieces, finish, quietly
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.proposals import StudentT, weighted_draws
 from nlmewidgets.core.sample import Target
 
-__all__ = ["ImportanceEvaluation", "evaluate_importance", "first_proposal", "one_pass", "refined", "regular"]
+__all__ = [
+    "ImportanceEvaluation",
+    "evaluate_importance",
+    "first_proposal",
+    "importance_pieces",
+    "one_pass",
+    "refined",
+    "regular",
+]
 
 _MOST_PREDICTIONS = 60_000_000
 _POOR_ESS = 30.0
@@ -159,8 +168,10 @@ class _Pass:
     covariance: Array
 
 
-def one_pass(target: Target, proposal: StudentT, log2_draws: int, replicates: int, rng: np.random.Generator) -> _Pass:
-    """Return what replicates of 2^log2_draws points, and an eighth as many of the prior, say."""
+def one_pass(
+    target: Target, proposal: StudentT, log2_draws: int, replicates: int, rng: np.random.Generator
+) -> Pieces[_Pass]:
+    """Return, in pieces, what replicates of 2^log2_draws points, and an eighth as many of the prior, say."""
     q, n = proposal.centre.shape
     top = np.full(n, -np.inf)  # the largest log weight so far: sums are relative to it
     total, square = np.zeros((replicates, n)), np.zeros(n)
@@ -181,6 +192,7 @@ def one_pass(target: Target, proposal: StudentT, log2_draws: int, replicates: in
             away_w = away * w
             first = first * scale + away_w.sum(axis=1)
             second = second * scale + np.einsum("akn,bkn->abn", away_w, away)
+            yield
     whole = total.sum(axis=0)
     good = whole > 0
     whole = np.where(good, whole, 1.0)
@@ -249,31 +261,45 @@ def evaluate_importance(
     if draws < 1 or replicates < 2 or most < 0 or not error >= 0:
         raise MethodError("Importance sampling needs draws ≥ 1, replicates ≥ 2, most ≥ 0 and error ≥ 0.")
     rng = np.random.default_rng(seed)
+    return finish(quietly(importance_pieces(problem, values, rng, start, draws, error, most, df, replicates)))
+
+
+def importance_pieces(
+    problem: Problem,
+    values: Values,
+    rng: np.random.Generator,
+    start: Array | None = None,
+    draws: int = 2000,
+    error: float = 0.05,
+    most: int = 0,
+    df: int = 4,
+    replicates: int = 8,
+) -> Pieces[ImportanceEvaluation]:
+    """Return what `evaluate_importance` does, in pieces of a fraction of a second each."""
     q, n = problem.n_eta, problem.n_subjects
     target = target_of(problem, values)
-    with np.errstate(all="ignore"):
-        if not q:
-            value, _ = target.data_part(np.zeros((0, 1, n)))
-            still = np.zeros((0, n))
-            return ImportanceEvaluation(
-                value[0], np.zeros(n), np.ones(n), 1, still, np.zeros((n, 0, 0)), still, _no_weight(problem, value[0])
-            )
-        ceiling = most or max(replicates, _MOST_PREDICTIONS // max(problem.n_obs, n))
-        proposal, modes = first_proposal(target, df, start)
-        size = min(math.ceil(math.log2(max(draws / replicates, 1.0))), _log2(ceiling / replicates))
-        pilot = one_pass(target, proposal, max(size - 2, 0), replicates, rng)
-        while True:
-            proposal = refined(proposal, pilot.mean, pilot.covariance, pilot.ess)
-            result = one_pass(target, proposal, size, replicates, rng)
-            reached = float(np.sqrt((result.error**2).sum()))
-            if not reached > error or error == 0 or not np.isfinite(reached):
-                break
-            # The error of evenly spread points falls about as the number to the power of −3/4.
-            needed = size + min(max(1, math.ceil(math.log2(reached / error) * 4 / 3)), 4)
-            larger = min(needed, _log2(ceiling / replicates))
-            if larger <= size:
-                break
-            size, pilot = larger, result
+    if not q:
+        value, _ = target.data_part(np.zeros((0, 1, n)))
+        still = np.zeros((0, n))
+        return ImportanceEvaluation(
+            value[0], np.zeros(n), np.ones(n), 1, still, np.zeros((n, 0, 0)), still, _no_weight(problem, value[0])
+        )
+    ceiling = most or max(replicates, _MOST_PREDICTIONS // max(problem.n_obs, n))
+    proposal, modes = first_proposal(target, df, start)
+    size = min(math.ceil(math.log2(max(draws / replicates, 1.0))), _log2(ceiling / replicates))
+    pilot = yield from one_pass(target, proposal, max(size - 2, 0), replicates, rng)
+    while True:
+        proposal = refined(proposal, pilot.mean, pilot.covariance, pilot.ess)
+        result = yield from one_pass(target, proposal, size, replicates, rng)
+        reached = float(np.sqrt((result.error**2).sum()))
+        if not reached > error or error == 0 or not np.isfinite(reached):
+            break
+        # The error of evenly spread points falls about as the number to the power of −3/4.
+        needed = size + min(max(1, math.ceil(math.log2(reached / error) * 4 / 3)), 4)
+        larger = min(needed, _log2(ceiling / replicates))
+        if larger <= size:
+            break
+        size, pilot = larger, result
     nothing = problem.subjects.counts == 0  # no observations: a likelihood of 1, known without draws
     found = ImportanceEvaluation(
         np.where(nothing, 0.0, result.value),

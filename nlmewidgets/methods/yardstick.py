@@ -14,11 +14,12 @@ import numpy as np
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.parameters import Values
+from nlmewidgets.core.pieces import Pieces, finish, quietly
 from nlmewidgets.core.problem import Problem
-from nlmewidgets.methods.importance import evaluate_importance
+from nlmewidgets.methods.importance import importance_pieces
 from nlmewidgets.methods.quadrature import evaluate_quadrature, grid_dimension
 
-__all__ = ["Yardstick", "yardstick"]
+__all__ = ["Yardstick", "yardstick", "yardstick_pieces"]
 
 _MOST_PREDICTIONS = 30_000_000
 _MOST_POINTS = 2_000_000
@@ -84,6 +85,19 @@ def yardstick(
     MethodError
         If `by` is none of the three, or 'agq' is asked for where no grid of 5 nodes is affordable.
     """
+    return finish(quietly(yardstick_pieces(problem, values, by=by, eta=eta, error=error, seed=seed)))
+
+
+def yardstick_pieces(
+    problem: Problem,
+    values: Values,
+    *,
+    by: str = "auto",
+    eta: Array | None = None,
+    error: float = 0.05,
+    seed: int | np.random.Generator = 0,
+) -> Pieces[Yardstick]:
+    """Return what `yardstick` does, in pieces: one quadrature, or a fraction of a second of draws."""
     if by not in ("auto", "agq", "imp"):
         raise MethodError(f"by='{by}' is no way to compute −2 log L; use 'auto', 'agq' or 'imp'.")
     grid = None
@@ -91,6 +105,7 @@ def yardstick(
         for grid in _growing(problem, values, eta):
             if grid.error <= 0.1 * error:
                 return grid
+            yield
     if by == "agq":
         if grid is None:
             raise MethodError(
@@ -98,7 +113,7 @@ def yardstick(
                 "use by='imp'."
             )
         return _unsettled(grid, error)
-    found = evaluate_importance(problem, values, error=error, seed=seed, start=eta)
+    found = yield from importance_pieces(problem, values, np.random.default_rng(seed), eta, error=error)
     sampled = Yardstick(found.ofv, found.ofv_error, f"imp, {found.draws} draws", found.per_subject, found.message)
     if by == "auto" and grid is not None and grid.error < sampled.error:
         return _unsettled(grid, error)

@@ -14,10 +14,11 @@ import pandas as pd
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
+from nlmewidgets.core.pieces import Pieces, quietly
 from nlmewidgets.fit import Fit, Run
 from nlmewidgets.fit.live import look
 from nlmewidgets.methods.base import Iteration
-from nlmewidgets.methods.yardstick import Yardstick
+from nlmewidgets.methods.yardstick import Yardstick, yardstick_pieces
 from nlmewidgets.studies.starts import random_starts
 
 __all__ = ["Lane", "Race", "methods_race", "starts_race"]
@@ -60,6 +61,7 @@ class Lane:
     run: Run | None = None
     steps: Iterator[Iteration] | None = None
     fit: Fit | None = None
+    measure: Pieces[Yardstick] | None = field(default=None, repr=False)
     stick: Yardstick | None = None
 
     @property
@@ -104,6 +106,8 @@ class Race:
                 self._advance(lane)
             except (NlmeError, ArithmeticError, np.linalg.LinAlgError) as error:
                 lane.status, lane.message, lane.steps = "failed", str(error), None
+            if lane.measure is not None:
+                lane.looking += time.perf_counter() - began
             if lane.status in ("running", "failed"):
                 lane.seconds += time.perf_counter() - began
                 if lane.history and lane.status == "running":
@@ -119,9 +123,14 @@ class Race:
         assert lane.run is not None
         if lane.status == "measuring":
             assert lane.fit is not None
-            lane.looking += 1e-9
-            lane.stick = lane.fit.yardstick()
-            lane.status, lane.message = lane.fit.status, lane.fit.message
+            fit = lane.fit
+            if lane.measure is None:
+                lane.measure = quietly(yardstick_pieces(fit.problem, fit.values, eta=fit.etas.T))
+            try:
+                next(lane.measure)
+            except StopIteration as end:
+                lane.stick, lane.measure = end.value, None
+                lane.status, lane.message = fit.status, fit.message
             return
         assert lane.steps is not None
         before = lane.history[-1] if lane.history else None

@@ -7,7 +7,8 @@ import pytest
 import sympy as sp
 
 import nlmewidgets as nw
-from nlmewidgets.methods.yardstick import yardstick
+from nlmewidgets.core.pieces import finish
+from nlmewidgets.methods.yardstick import yardstick, yardstick_pieces
 from tests.methods.test_saem import NAMES, declared
 from tests.models import make
 
@@ -45,6 +46,21 @@ def many() -> nw.Model:
     symbols = sp.symbols("a:9", real=True)
     f = sum(s * sp.cos(k * nw.time) for k, s in enumerate(symbols))
     return nw.Model(f, {s: nw.Normal(1.0, sd=0.3) for s in symbols}, residual=nw.Additive(0.5))
+
+
+@pytest.mark.parametrize("by", ["agq", "imp"])
+def test_pieces_make_the_whole_and_may_be_left_between_two(by: str) -> None:
+    case = make("decay", "additive", (), seed=20)
+    pieces = yardstick_pieces(case.problem, case.model.values, by=by)
+    for _ in range(2):
+        next(pieces)  # more than one piece
+    whole = yardstick(case.problem, case.model.values, by=by)
+    assert finish(pieces).ofv == whole.ofv
+    left = yardstick_pieces(case.problem, case.model.values, by=by)
+    next(left)
+    before = np.geterr()
+    left.close()
+    assert np.geterr() == before
 
 
 def test_a_model_without_random_effects_is_exact(theophylline: nw.Data, oral_model) -> None:

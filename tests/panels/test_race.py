@@ -74,6 +74,25 @@ def test_a_race_stops_within_a_second_and_keeps_what_was_finished(explorer) -> N
     assert panel.race.table().loc["saem", "status"] == "stopped"
 
 
+def test_a_race_stops_while_a_lane_is_measured(explorer) -> None:
+    panel = explorer.panels["race"]
+    panel.methods["laplace"].value = panel.methods["saem"].value = False
+    panel.go.click()
+    race = explorer._job.run
+    steps = race.steps()  # the same race, walked by hand once the job has ended
+    panel.halt.click()
+    explorer.wait(10)
+    (lane,) = race.lanes
+    lane.status = "waiting"
+    while lane.measure is None:
+        next(steps)
+    assert lane.status == "measuring"
+    race.result([], stopped="Stopped by the user")
+    assert lane.status == "converged"
+    assert lane.stick is None
+    assert race.winner is None
+
+
 def test_a_method_that_refuses_is_a_lane_that_failed(explore, data) -> None:
     model = nw.library.oral_1cpt(
         ka=nw.LogNormal(1.5), CL=nw.LogNormal(2.8), V=nw.LogNormal(32.0), residual=nw.Additive(0.7)
