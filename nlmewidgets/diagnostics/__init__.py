@@ -22,12 +22,14 @@ from nlmewidgets.diagnostics.outliers import outlying_observations, outlying_sub
 from nlmewidgets.diagnostics.random_effects import effects, eta_samples
 from nlmewidgets.diagnostics.residuals import residual_table
 from nlmewidgets.diagnostics.shrinkage import shrinkage, shrinkage_table
+from nlmewidgets.diagnostics.surface import Surface, surface
 from nlmewidgets.diagnostics.variance import variance_split
 from nlmewidgets.diagnostics.vpc import VPC, vpc
 
 __all__ = [
     "Integrand",
     "LikelihoodProfile",
+    "Surface",
     "VPC",
     "covariate_summary",
     "covariate_tests",
@@ -60,6 +62,7 @@ __all__ = [
     "shrinkage_table",
     "single_dose",
     "spaghetti",
+    "surface",
     "typical_curve",
     "variance_split",
     "vpc",

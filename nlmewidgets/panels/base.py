@@ -68,6 +68,9 @@ class Panel:
     def wait(self, timeout: float | None = None) -> None:
         """Wait for what is computed beside the interface, if anything is."""
 
+    def close(self) -> None:
+        """End what is computed beside the interface, if anything is: the panel is shown no more."""
+
     def _changed(self, part: str) -> None:
         self._stale.add(part)
         if self.visible:
@@ -172,7 +175,8 @@ def _log_ticks(low: float, high: float, count: int = 6) -> Any:
     every = max(1, int(np.ceil((high - low) / count)))
     powers = range(every * int(np.floor(low / every)), int(np.ceil(high)) + 1, every)
     values = np.array([m * 10.0**k for k in powers for m in members])
-    return values[(np.log10(values) >= low) & (np.log10(values) <= high)]
+    values = values[(np.log10(values) >= low) & (np.log10(values) <= high)]
+    return values if len(values) > 2 else round_ticks(10.0**low, 10.0**high, count)[0]
 
 
 class Frame:

@@ -135,6 +135,7 @@ class Explorer(Runner, ipw.VBox):
         self._latest.wait()
         for panel in self.panels.values():
             panel.hide()
+            panel.close()
         for handler, names, kind in self._attached:
             self.unobserve(handler, names, kind)
         self._attached.clear()
@@ -280,6 +281,8 @@ class Explorer(Runner, ipw.VBox):
     def close(self) -> None:
         """End a running fit or guess and remove the widget."""
         self.guessing.end()
+        for panel in self.panels.values():
+            panel.close()
         if self._job is not None:
             self._job.stop()
         if self.workspace is not None:

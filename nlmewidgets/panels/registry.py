@@ -16,6 +16,7 @@ from nlmewidgets.panels.population import PopulationPanel
 from nlmewidgets.panels.race import RacePanel
 from nlmewidgets.panels.runs import RunsPanel
 from nlmewidgets.panels.shrinkage import ShrinkagePanel
+from nlmewidgets.panels.surface import SurfacePanel
 from nlmewidgets.panels.takeaway import TakeAwayPanel
 
 __all__ = ["PANELS"]
@@ -34,6 +35,7 @@ PANELS = {
     "shrinkage": ShrinkagePanel,
     "diagnostics": LinkedPanel,
     "judge": JudgePanel,
+    "surface": SurfacePanel,
     "runs": RunsPanel,
     "race": RacePanel,
     "code": CodePanel,

@@ -51,7 +51,7 @@ body[data-jp-theme-light="false"] {
 .nlme-legend { font-size: 12px; }
 .nlme-key { display: inline-flex; align-items: center; vertical-align: middle; margin: 0 16px 0 4px;
            color: var(--jp-ui-font-color1, #222); }
-.nlme-line, .nlme-dashed, .nlme-area, .nlme-dot, .nlme-circle,
+.nlme-line, .nlme-dashed, .nlme-area, .nlme-dot, .nlme-circle, .nlme-frame,
 .nlme-diamond, .nlme-square, .nlme-triangle-up { display: inline-block; margin-right: 6px; }
 .nlme-line { width: 20px; border-top: 3px solid currentColor; }
 .nlme-dashed { width: 20px; border-top: 2px dashed currentColor; }
@@ -60,6 +60,7 @@ body[data-jp-theme-light="false"] {
 .nlme-square { width: 8px; height: 8px; background: currentColor; }
 .nlme-triangle-up { border: 5px solid transparent; border-bottom: 8px solid currentColor; border-top: 0; }
 .nlme-diamond { width: 8px; height: 8px; transform: rotate(45deg); background: currentColor; }
+.nlme-frame { width: 7px; height: 7px; border: 2px solid currentColor; }
 .nlme-cross::before { content: "✚"; margin-right: 6px; font-size: 11px; }
 .nlme-number { font-size: 22px; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .nlme-delta { font-size: 14px; font-variant-numeric: tabular-nums; }
