@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import ipywidgets as ipw
 import numpy as np
@@ -17,9 +17,11 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.diagnostics import individual_curves, population_band, typical_curve
+from nlmewidgets.fit.ribbon import Ribbon, ribbon, typical_slopes
+from nlmewidgets.fit.scale import moved
 from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption, legend
 from nlmewidgets.panels.latest import Latest
-from nlmewidgets.panels.theme import BAND, FIT, SELECTED
+from nlmewidgets.panels.theme import BAND, FIT, SELECTED, TREND
 from nlmewidgets.panels.view import ViewControls, group_look, groups_key
 
 __all__ = ["PopulationPanel"]
@@ -33,6 +35,15 @@ _REST = 0.1
 """Seconds without a move after which such a band is computed: a drag keeps the processor for its curve."""
 
 
+class _Beside(NamedTuple):
+    """What follows the typical curve: the band's edges (2, times), its slopes (thetas, times) if they are wanted."""
+
+    grid: Problem
+    values: Values
+    edges: Array
+    slopes: Array | None = None
+
+
 class PopulationPanel(Panel):
     """The population curve over the data."""
 
@@ -41,14 +52,16 @@ class PopulationPanel(Panel):
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "draw_view": ("dvid", "log_axis", "per_dose", "by"),
         "draw_population": ("shown",),
+        "draw_ribbon": ("ribbon", "ribbon_by", "touched", "errors"),
         "draw_selected": ("point", "selected_ids"),
     }
 
     def build(self) -> None:
         """Make the figure; observations are drawn once, lines move."""
         state = self.state
-        self._bands: Latest[tuple[Problem, Values], tuple[Problem, Values, Array]] = Latest(self._rested, self._banded)
+        self._bands: Latest[tuple[Problem, Values], _Beside] = Latest(self._rested, self._banded)
         self._cost = 0.0
+        self._slopes: Array | None = None
         self._grid()
         draws = max(1, round(_SIMULATED / self.grid.n_subjects))
         rng = np.random.default_rng(0)
@@ -59,15 +72,33 @@ class PopulationPanel(Panel):
         self.key = ipw.VBox()
         self.box = ipw.VBox()
         self.view = ViewControls(state)
+        self.ribbon_text = caption()
+        self._ribbon_controls()
         # Which output the figures show; a choice only where there is one.
         names = [(state.output_name(d), d) for d in state.dvids]
         self.output = ipw.Dropdown(options=names, value=state.dvid, description="Output")
         self.output.layout = ipw.Layout(width="220px")
         tl.link((self.output, "value"), (state, "dvid"))
-        controls = ipw.HBox([*([self.output] if len(names) > 1 else []), *self.view.root])
+        controls = ipw.HBox([*([self.output] if len(names) > 1 else []), *self.view.root, self.parameter, self.change])
         controls.layout = ipw.Layout(flex_flow="row wrap", grid_gap="2px 6px")
-        self.root.children = (self.key, self.box, controls, self.view.refused, self.text)
+        self.root.children = (self.key, self.box, controls, self.view.refused, self.ribbon_text, self.text)
         self._figure()
+
+    def _ribbon_controls(self) -> None:
+        """Make the choice of a parameter whose ribbon is drawn, and of the change that it shows."""
+        state = self.state
+        thetas = [p.name for p in self.grid.space.theta]
+        options = [("off", ""), ("moved last", "moved"), *((name, name) for name in thetas)]
+        self.parameter = ipw.Dropdown(options=options, description="Ribbon", layout=ipw.Layout(width="190px"))
+        self.parameter.style.description_width = "50px"
+        self.parameter.tooltip = "Where along the typical curve a parameter matters"
+        if state.ribbon not in [value for _, value in options]:
+            state.ribbon = ""
+        tl.link((state, "ribbon"), (self.parameter, "value"))
+        self.change = ipw.Dropdown(options=["10 %", "30 %", "1 SE"], description="±", layout=ipw.Layout(width="100px"))
+        self.change.style.description_width = "16px"
+        self.change.tooltip = "The change of the parameter that the ribbon shows"
+        tl.link((state, "ribbon_by"), (self.change, "value"))
 
     def _grid(self) -> None:
         state = self.state
@@ -110,6 +141,18 @@ class PopulationPanel(Panel):
             fill_colors=[BAND],
             fill_opacities=[0.16],
         )
+        self.ribbon = bq.Lines(
+            x=self.times,
+            y=np.ones((2, _TIMES)),
+            scales=scales,
+            colors=[TREND],
+            stroke_width=1,
+            line_style="dashed",
+            fill="between",
+            fill_colors=[TREND],
+            fill_opacities=[0.3],
+            visible=False,
+        )
         self.typical = bq.Lines(x=self.times, y=np.ones(_TIMES), scales=scales, colors=[FIT], stroke_width=2.5)
         self.picked = bq.Lines(
             x=self.times, y=np.ones((1, _TIMES)), scales=scales, colors=[SELECTED], stroke_width=2, visible=False
@@ -134,16 +177,21 @@ class PopulationPanel(Panel):
         self.picked_points = bq.Scatter(
             x=self.times[:1], y=np.ones(1), scales=scales, colors=[SELECTED], default_size=38, visible=False
         )
-        self.frame.put(self.band, self.typical, self.picked, *self.points, self.picked_points)
+        self.frame.put(self.band, self.ribbon, self.typical, self.picked, *self.points, self.picked_points)
+        self._names, self._keyed = names, ""
+        self._key()
+        self.box.children = (self.frame.figure,)
+
+    def _key(self, ribbon: str = "") -> None:
         self.key.children = (
             legend(
                 ("area", BAND, "90 % of simulated observations"),
                 ("line", FIT, "typical curve"),
-                *groups_key(names),
+                *([("area", TREND, ribbon)] if ribbon else []),
+                *groups_key(self._names),
                 ("line", SELECTED, "selected subject"),
             ),
         )
-        self.box.children = (self.frame.figure,)
 
     def _label(self, single: str) -> str:
         return self.state.output_name(self.state.dvid) if len(self.state.dvids) > 1 else single
@@ -175,22 +223,23 @@ class PopulationPanel(Panel):
         else:
             self._banded(self._band((self.grid, values)))
 
-    def _rested(self, request: tuple[Problem, Values]) -> tuple[Problem, Values, Array]:
+    def _rested(self, request: tuple[Problem, Values]) -> _Beside:
         """Return the band when the sliders rest; of values that are no longer shown, nothing."""
         if sys.platform != "emscripten":  # where nothing is beside the interface, waiting would be waiting
             time.sleep(_REST)
-        return self._band(request) if request[1] is self.state.shown else (*request, np.empty(0))
+        return self._band(request) if request[1] is self.state.shown else _Beside(*request, np.empty(0))
 
-    def _band(self, request: tuple[Problem, Values]) -> tuple[Problem, Values, Array]:
+    def _band(self, request: tuple[Problem, Values]) -> _Beside:
         grid, values = request
         began = time.perf_counter()
         edges = population_band(grid, values, self.normal, self.noise, (0.05, 0.95), self.per).to_numpy().T
+        slopes = typical_slopes(grid, values, self.per)[1] if self.state.ribbon else None
         self._cost = time.perf_counter() - began
-        return grid, values, edges
+        return _Beside(grid, values, edges, slopes)
 
-    def _banded(self, found: tuple[Problem, Values, Array]) -> None:
-        """Draw the band, unless another output or other values are shown by now."""
-        grid, values, edges = found
+    def _banded(self, found: _Beside) -> None:
+        """Draw the band and the ribbon, unless another output or other values are shown by now."""
+        grid, values, edges, slopes = found
         with self.state.lock:
             if grid is not self.grid or values is not self.state.shown:
                 return
@@ -200,10 +249,59 @@ class PopulationPanel(Panel):
                 self._span(self._curve, edges)
             else:
                 self._span()
+            self._slopes = slopes
+            self._show_ribbon()
+
+    def draw_ribbon(self) -> None:
+        """Show the ribbon of the parameter chosen."""
+        if self.state.ribbon and self._slopes is None:
+            self.draw_population()  # finds the slopes too
+        else:
+            self._show_ribbon()
+
+    def _show_ribbon(self) -> None:
+        state = self.state
+        found, why = (None, "") if not state.ribbon or self._slopes is None else self._ribbon(self._slopes)
+        with self.ribbon.hold_sync():
+            self.ribbon.visible = found is not None and self.typical.visible and bool(np.isfinite(found.effect).all())
+            if found is not None and self.ribbon.visible:
+                self.ribbon.y = self._line(np.stack([found.low, found.high]))
+        keyed = f"{found.name} ± {found.change}" if found is not None else ""
+        if keyed != self._keyed:
+            self._keyed = keyed
+            self._key(keyed)
+        self.change.layout.display = None if state.ribbon else "none"
+        if found is not None and self.ribbon.visible:
+            why += found.words(state.unit_shown, state.data.unit("TIME"))
+        self.ribbon_text.value = html.escape(why)
+
+    def _ribbon(self, slopes: Array) -> tuple[Ribbon | None, str]:
+        """Return the ribbon asked for, and why it is none or another one."""
+        state, space = self.state, self.grid.space
+        name = state.touched if state.ribbon == "moved" else state.ribbon
+        value = space.to_dict(state.shown).get(name, np.nan)
+        change, why = "10 %" if state.ribbon_by == "10 %" else "30 %", ""
+        amount = moved(space, name, value, float(change[:2]) / 100.0) - value
+        if state.ribbon_by == "1 SE":
+            error = state.errors.get(name, np.nan)
+            if np.isfinite(error):
+                amount, change = error, "1 SE"
+            elif state.result is None:
+                why = "There is no fit yet that has standard errors; the ribbon is of 30 %. "
+            elif not state.errors:
+                state.find_errors()
+                why = "The standard errors are being found; until then the ribbon is of 30 %. "
+            else:
+                why = f"The last fit has no standard error of {name}; the ribbon is of 30 %. "
+        found = ribbon(self.grid, name, self.times, self._curve, slopes, amount, change)
+        if found is None:
+            return None, f"{name} moves the spread of the observations, not the typical curve."
+        return found, why
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for a band that is being computed."""
+        """Wait for a band or standard errors that are being computed."""
         self._bands.wait(timeout)
+        self.state._errors.wait(timeout)
 
     def draw_selected(self) -> None:
         """Move the selected subjects' curves, and say what is shown."""

@@ -14,7 +14,7 @@ from nlmewidgets.diagnostics.look import BY_DOSE, look_groups, single_dose
 
 __all__ = ["VIEW", "Selection", "View"]
 
-VIEW = {"log_axis": bool, "per_dose": bool, "by": str}
+VIEW = {"log_axis": bool, "per_dose": bool, "by": str, "ribbon": str, "ribbon_by": str}
 """Options of the panels of curves that links and workspaces keep, each with its kind."""
 
 
@@ -64,11 +64,17 @@ class View(Selection):
         Whether observations and curves are divided by the subject's dose; only where each subject has one.
     by : str
         What colours the observations: '', a covariate, or 'dose'.
+    ribbon : str
+        The parameter whose ribbon is drawn about the typical curve: '' for none, 'moved' for the one moved last.
+    ribbon_by : str
+        The change it shows, to first order: '10 %', '30 %', or '1 SE' of the last fit.
     """
 
     log_axis = tl.Bool(False)
     per_dose = tl.Bool(False)
     by = tl.Unicode("")
+    ribbon = tl.Unicode("")
+    ribbon_by = tl.Enum(("10 %", "30 %", "1 SE"), "30 %")
 
     @tl.validate("per_dose")
     def _valid_per_dose(self, proposal: Any) -> bool:
@@ -132,8 +138,11 @@ class View(Selection):
 
     def axis_words(self, name: str) -> str:
         """Return the label of the observation axis, for a quantity of that name."""
-        unit = self.data.output_unit(self.dvid)
-        if self.per_dose:
-            amount = self.data.unit("AMT")
-            name, unit = f"{name} per dose", f"{unit} per {amount}" if unit and amount else unit
-        return f"{name} ({unit})" if unit else name
+        name = f"{name} per dose" if self.per_dose else name
+        return f"{name} ({self.unit_shown})" if self.unit_shown else name
+
+    @property
+    def unit_shown(self) -> str:
+        """The unit of the observation axis, or ''."""
+        unit, amount = self.data.output_unit(self.dvid), self.data.unit("AMT")
+        return f"{unit} per {amount}" if self.per_dose and unit and amount else unit

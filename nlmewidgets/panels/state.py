@@ -70,6 +70,13 @@ class _Arrows(NamedTuple):
     arrows: dict[str, Arrow]
 
 
+def _errors_of(fit: Any) -> tuple[Any, dict[str, float]]:
+    try:
+        return fit, {str(name): float(error) for name, error in fit.se.items()}
+    except NlmeError:  # a method that has none
+        return fit, {str(name): math.nan for name in fit.start.names}
+
+
 class State(View):
     """The state of an exploration; setting a trait is moving the widget.
 
@@ -83,8 +90,12 @@ class State(View):
         Parameters that are optimised anew whenever another one moves; none of them is fixed.
     arrows : dict
         Which way each parameter lowers the objective (`fit.arrows.Arrow` by name); empty until the sliders rest.
+    touched : str
+        The parameter moved last.
+    errors : dict
+        Standard errors of the last fit, by parameter; empty until `find_errors` has found them.
     can_undo, can_redo : bool
-    dvid, log_axis, per_dose, by
+    dvid, log_axis, per_dose, by, ribbon, ribbon_by
         How the curves are shown, see `panels.selection.View`.
     method : str
     ofv : float
@@ -114,6 +125,8 @@ class State(View):
     fixed = tl.Tuple()
     refit = tl.Tuple()
     arrows = tl.Dict()
+    touched = tl.Unicode("")
+    errors = tl.Dict()
     can_undo = tl.Bool(False)
     can_redo = tl.Bool(False)
     method = tl.Unicode("focei")
@@ -149,6 +162,7 @@ class State(View):
         self.lock = threading.RLock()
         self._latest: Latest[_Request, Look | Refit | _Arrows] = Latest(self._compute, self._computed)
         self._first = threading.Event()
+        self._errors: Latest[Any, tuple[Any, dict[str, float]]] = Latest(_errors_of, self._errors_found)
         self._follower: int | None = None
         self._unfinished = False
         self._seen: Values | None = None
@@ -160,6 +174,8 @@ class State(View):
         space = model.space
         self.set_trait("fixed", tuple(name for name in space.names if space.is_fixed(name)))
         self.set_trait("params", space.to_dict(space.initial))
+        self.touched = space.names[0]
+        self.ribbon = self.ribbon if self.ribbon in ("", "moved", *space.names) else ""
         self._bound = True
         self._moved({"name": "params", "old": None, "new": self.params})
         # An integrated system stays beside the sliders; what else is looked at in time need not.
@@ -296,6 +312,7 @@ class State(View):
         except NlmeError as error:
             self.ofv, self.notice, self.arrows = float("nan"), str(error), {}
             return
+        self._touch(change)
         self.shown = values  # population curves need not wait for the etas
         if self._to_refit(change):
             self._latest.put(_Request("refit", values))
@@ -307,6 +324,31 @@ class State(View):
             began = time.perf_counter()
             self._looked(self._look(values))
             self._cost = time.perf_counter() - began
+
+    def _touch(self, change: Any) -> None:
+        """Remember which parameter was moved, if it was one."""
+        if change["name"] == "params" and change["old"] and not self.following:
+            moved = [name for name, value in change["new"].items() if change["old"].get(name) != value]
+            if len(moved) == 1:
+                self.touched = moved[0]
+
+    # ---------------------------------------------------------------- standard errors
+
+    @tl.observe("result")
+    def _other_result(self, _: Any) -> None:
+        self.errors = {}
+
+    def find_errors(self) -> None:
+        """Find the standard errors of the last fit beside the interface, unless they are known."""
+        if self.result is not None and not self.errors:
+            self._errors.put(self.result)
+
+    def _errors_found(self, found: tuple[Any, dict[str, float]]) -> None:
+        with self.lock:
+            if found[0] is self.result:
+                self.errors = found[1]
+
+    # -------------------------------------------------------------------------- looks
 
     def _to_refit(self, change: Any) -> bool:
         """Whether a change calls for the refit parameters to be optimised: any but their own."""
