@@ -21,9 +21,11 @@ from nlmewidgets.diagnostics.npde import fit_table, npde
 from nlmewidgets.diagnostics.outliers import outlying_observations, outlying_subjects
 from nlmewidgets.diagnostics.random_effects import effects, eta_samples
 from nlmewidgets.diagnostics.residuals import residual_table
+from nlmewidgets.diagnostics.sampling import efficiency, precision, sampling_design
 from nlmewidgets.diagnostics.shrinkage import shrinkage, shrinkage_table
 from nlmewidgets.diagnostics.surface import Surface, surface
 from nlmewidgets.diagnostics.variance import variance_split
+from nlmewidgets.diagnostics.variance_time import variance_in_time
 from nlmewidgets.diagnostics.vpc import VPC, vpc
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "ebe_covariates",
     "ebe_table",
     "effects",
+    "efficiency",
     "eta_samples",
     "flip_flop",
     "individual_curves",
@@ -54,16 +57,19 @@ __all__ = [
     "outlying_observations",
     "outlying_subjects",
     "population_band",
+    "precision",
     "predicted_shrinkage",
     "profile",
     "quantile_residuals",
     "residual_table",
+    "sampling_design",
     "shrinkage",
     "shrinkage_table",
     "single_dose",
     "spaghetti",
     "surface",
     "typical_curve",
+    "variance_in_time",
     "variance_split",
     "vpc",
 ]

@@ -30,7 +30,9 @@ from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.diagnostics.contours import contour_lines
 from nlmewidgets.methods import METHODS
+from nlmewidgets.methods.conditional import conditional
 from nlmewidgets.methods.marginal import log_det, precision_of
 from nlmewidgets.methods.quadrature import grid_dimension, nodes_within, product_grid
 
@@ -59,6 +61,8 @@ class Integrand:
         Nodes of the quadrature and the share each has in its sum.
     contributions : DataFrame
         By method: minus2ll, and by how much it differs from the finest quadrature.
+    draws : (draws, etas shown) float
+        Of the random effects given the data.
     refused : mapping
         Approximations that do not treat the subject's data, with the reason.
     """
@@ -72,7 +76,29 @@ class Integrand:
     nodes: Array
     share: Array
     contributions: pd.DataFrame
+    draws: Array
     refused: Mapping[str, str] = field(default_factory=dict)
+
+    def lines(self, name: str, levels: Sequence[float] = (1.0, 4.0, 9.0)) -> tuple[Array, Array]:
+        """Return what is drawn of the exact integrand ('exact') or an approximation, NaN between lines.
+
+        Of two etas, contours where −2 log is by so much above its own lowest value: a Gaussian's ellipses at 1, 2 and 3
+        standard deviations.  Of one, the curve itself, relative to the exact one's highest value.
+        """
+        height = self.exact if name == "exact" else self.approximations[name]
+        if len(self.names) == 1:
+            return self.axes[0], np.exp(-0.5 * (height - self.exact.min()))
+        found = contour_lines(self.axes[0], self.axes[1], height - height.min(), levels)
+        return _joined(found)
+
+
+def _joined(lines: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Return lines as one, NaN between them."""
+    x, y = (
+        np.concatenate([part for line in lines if len(line[0]) for part in (line[k], [np.nan])] or [np.zeros(1)])[:-1]
+        for k in (0, 1)
+    )
+    return x, y
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +128,7 @@ def integrand(
     points: int = 81,
     nodes: int = 3,
     reach: float = 4.0,
+    draws: int = 0,
 ) -> Integrand:
     """Return one subject's integrand on a grid, with its approximations.
 
@@ -120,6 +147,8 @@ def integrand(
         affordable.
     reach : float
         Of the picture to both sides of every Gaussian in it, in its standard deviations.
+    draws : int
+        Of the random effects given the subject's data, by the Markov chains that SAEM uses.
 
     Raises
     ------
@@ -201,10 +230,19 @@ def integrand(
         approximations={name: g(grid) for name, g in gaussians.items()},
         centres={name: g.centre[place] for name, g in gaussians.items()},
         nodes=at[place].T,
+        draws=_given(own, values, mode, draws)[:, place],
         share=np.exp(terms - logsumexp(terms)),
         contributions=table,
         refused=refused,
     )
+
+
+def _given(problem: Problem, values: Values, mode: Array, n: int) -> Array:
+    """Return draws of the only subject's random effects given its data, (n, etas)."""
+    if not n:
+        return np.zeros((0, problem.n_eta))
+    found = conditional(problem, values, draws=n, seed=0, start=mode[:, None], tolerance=0.1, longest=2000)
+    return found.draws[:, :, 0]
 
 
 def _without_interaction(

@@ -25,6 +25,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import ModelError, NlmeError
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.diagnostics.contours import contour_lines
 from nlmewidgets.fit.live import look
 from nlmewidgets.fit.refit import refit
 from nlmewidgets.fit.scale import bounds, is_log
@@ -149,14 +150,7 @@ class Surface:
         ModelError
             If contourpy is not installed.
         """
-        try:
-            from contourpy import contour_generator
-        except ModuleNotFoundError:
-            raise ModelError("Contours need contourpy: pip install 'nlmewidgets[pictures]'.") from None
         rise = self.ofv - self.minimum
-        out = {}
-        if min(rise.shape) < 2:
-            return {level: (np.zeros(0), np.zeros(0)) for level in levels}
         # Quadratic at the minimum, and tame far away: a rise of thousands would bend a spline.
         height = np.log1p(np.maximum(rise, 0.0) / _REACH)
         places = [np.arange(n, dtype=float) for n in height.shape]
@@ -166,13 +160,8 @@ class Surface:
             spline = RectBivariateSpline(*places, height)
             places = [np.linspace(0.0, n - 1.0, _SMOOTH * (n - 1) + 1) for n in height.shape]
             height = spline(*places)
-        lines = contour_generator(places[1], places[0], np.ma.masked_invalid(height))
-        for level in levels:
-            found = lines.lines(math.log1p(level / _REACH))
-            parts = [np.vstack([p, np.full((1, 2), np.nan)]) for p in found]
-            drawn = np.vstack(parts)[:-1] if parts else np.zeros((0, 2))
-            out[level] = (self._between(0, drawn[:, 1]), self._between(1, drawn[:, 0]))
-        return out
+        lines = contour_lines(places[0], places[1], height, [math.log1p(level / _REACH) for level in levels])
+        return {level: (self._between(0, a), self._between(1, b)) for level, (a, b) in zip(levels, lines, strict=True)}
 
     def _between(self, k: int, place: Array) -> Array:
         """Return a parameter's values between points of the grid, by a cubic: the scale is even, not linear."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import ipywidgets as ipw
@@ -14,7 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # bqplot and traittypes announce their own deprecations on import
     import bqplot as bq
 
-__all__ = ["Frame", "Panel", "Ruler", "bq", "caption", "grid", "legend", "round_ticks"]
+__all__ = ["Frame", "Panel", "Ruler", "background", "bq", "caption", "grid", "legend", "round_ticks"]
 
 
 class Panel:
@@ -30,15 +31,12 @@ class Panel:
         The name of its tab.
     step : str
         The step it belongs to, see `panels.steps.STEPS`.
-    numbers : Numbers or None
-        The table behind its figures.
     parts : mapping
         Which method draws again after a change of which traits.
     """
 
     title = ""
     step: ClassVar[str] = "judge"
-    numbers: Any = None
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": ("point", "selected_ids")}
 
     def __init__(self, state: Any) -> None:
@@ -84,17 +82,6 @@ class Panel:
             if part in self._stale:
                 self._stale.discard(part)
                 getattr(self, part)()
-        self.renew_numbers()
-
-    def renew_numbers(self) -> None:
-        """Have the table behind the figures, and up to date; for panels that draw beside the interface."""
-        from nlmewidgets.panels.numbers import Numbers, has_figures  # which reads the figures made here
-
-        if self.numbers is None and has_figures(self.root):
-            self.numbers = Numbers(self.root)
-            self.root.children = (*self.root.children, self.numbers.root)
-        elif self.numbers is not None and self.numbers.open.value:
-            self.numbers.show()
 
     def build(self) -> None:
         """Make the widgets and put them into `root`."""
@@ -232,6 +219,19 @@ class Frame:
     def put(self, *marks: Any) -> None:
         """Set the figure's marks, the first at the back."""
         self.figure.marks = list(marks)
+
+
+_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAAC0lEQVR42mNgAAIAAAUAAen63NgAAAAASUVORK5CYII="
+)
+"""One transparent pixel: over a whole figure it tells where a click was."""
+
+
+def background(scales: Mapping[str, Any], clicked: Callable[[float, float], None]) -> Any:
+    """Return a mark that is not seen and tells where a figure was clicked; its `x` and `y` are the ends it covers."""
+    mark = bq.Image(image=ipw.Image(value=_PIXEL, format="png"), x=[1.0, 2.0], y=[1.0, 2.0], scales=dict(scales))
+    mark.on_element_click(lambda _, event: clicked(float(event["data"]["click_x"]), float(event["data"]["click_y"])))
+    return mark
 
 
 def legend(*entries: tuple[str, str, str]) -> ipw.HTML:

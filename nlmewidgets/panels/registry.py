@@ -5,7 +5,9 @@ from __future__ import annotations
 from nlmewidgets.panels.code import CodePanel
 from nlmewidgets.panels.converge import ConvergePanel
 from nlmewidgets.panels.covariates import CovariatesPanel
+from nlmewidgets.panels.design import DesignPanel
 from nlmewidgets.panels.individuals import IndividualsPanel
+from nlmewidgets.panels.integral import IntegralPanel
 from nlmewidgets.panels.judge import JudgePanel
 from nlmewidgets.panels.linked import LinkedPanel
 from nlmewidgets.panels.look_covariates import LookCovariatesPanel
@@ -18,6 +20,7 @@ from nlmewidgets.panels.runs import RunsPanel
 from nlmewidgets.panels.shrinkage import ShrinkagePanel
 from nlmewidgets.panels.surface import SurfacePanel
 from nlmewidgets.panels.takeaway import TakeAwayPanel
+from nlmewidgets.panels.variance import VariancePanel
 
 __all__ = ["PANELS"]
 
@@ -36,6 +39,9 @@ PANELS = {
     "diagnostics": LinkedPanel,
     "judge": JudgePanel,
     "surface": SurfacePanel,
+    "integral": IntegralPanel,
+    "variance": VariancePanel,
+    "design": DesignPanel,
     "runs": RunsPanel,
     "race": RacePanel,
     "code": CodePanel,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.diagnostics.surface import LEVELS, Surface, surface
 from nlmewidgets.fit.scale import is_log
-from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption, legend
+from nlmewidgets.panels.base import Frame, Panel, Ruler, background, bq, caption, legend
 from nlmewidgets.panels.driver import Job
 from nlmewidgets.panels.theme import FIT, MUTED, SELECTED, TREND
 
@@ -24,10 +23,6 @@ __all__ = ["SurfacePanel"]
 _POINTS = {False: 33, True: 17}
 """Points along each parameter, held and re-optimised."""
 _ZOOMS = (0.25, 0.5, 1.0, 2.0, 4.0)
-_PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAAC0lEQVR42mNgAAIAAAUAAen63NgAAAAASUVORK5CYII="
-)
-"""One transparent pixel: over the whole figure it tells where a click was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +229,7 @@ class SurfacePanel(Panel):
         self.sliders = bq.Scatter(
             x=none, y=none, scales=scales, colors=[TREND], default_size=110, marker="square", fill=False, visible=False
         )
-        self.clicks = bq.Image(image=ipw.Image(value=_PIXEL, format="png"), x=none, y=none, scales=scales)
-        self.clicks.on_element_click(lambda _, event: self.clicked(event["data"]))
+        self.clicks = background(scales, self.clicked)
         self.frame.put(
             *self.lines.values(), self.labels, self.way, self.begin, self.stations, self.sliders, self.here, self.clicks
         )
@@ -300,13 +294,12 @@ class SurfacePanel(Panel):
                 if mark.visible:
                     mark.x, mark.y = x[some], y[some]
 
-    def clicked(self, event: Mapping[str, float]) -> None:
+    def clicked(self, x: float, y: float) -> None:
         """Move the sliders to where the surface was clicked."""
-        if self._drawn_for is None:
-            return
-        places = zip(self._drawn_for.names, (event["click_x"], event["click_y"]), strict=True)
-        self.state.history.cut()
-        self.state.move(**{name: float(f"{value:.4g}") for name, value in places})
+        if self._drawn_for is not None:
+            self.state.history.cut()
+            places = zip(self._drawn_for.names, (x, y), strict=True)
+            self.state.move(**{name: float(f"{value:.4g}") for name, value in places})
 
     def _words(self, found: Surface, numbers: Mapping[str, float]) -> str:
         request = self._drawn_for

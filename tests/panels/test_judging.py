@@ -134,3 +134,48 @@ def test_runs_are_listed_and_put_on_one_scale(explorer) -> None:
     runs.wait(60)
     assert "-2LL" in runs.scale.root.value
     assert not runs.place.disabled
+
+
+def test_runs_tell_where_they_began_and_are_set_side_by_side(explorer) -> None:
+    runs = explorer.panels["runs"]
+    explorer.start().wait(30)
+    runs.show()
+    assert runs.pair.layout.display == "none"
+    explorer.take_estimates()
+    explorer.excluded = (9,)
+    explorer.start().wait(30)
+    runs.wait(60)
+    for words in ("own values", "estimates of 1", "without ID 9"):
+        assert words in runs.table.root.value
+    assert (runs.first.value, runs.second.value) == ("1 focei", "2 focei")
+    assert "likelihoods of different data cannot be compared" in runs.verdict.value
+    assert "standard errors of run 1 focei" in runs.verdict.value
+    assert "SEs" in runs.estimates.root.value
+    assert "The declarations are the same" in runs.code.value
+    runs.second.value = "1 focei"
+    assert "two different runs" in runs.verdict.value
+
+
+def test_a_run_is_taken_as_a_start(explorer) -> None:
+    runs = explorer.panels["runs"]
+    explorer.start().wait(30)
+    runs.show()
+    button = runs.starts.children[1]
+    assert button.description == "1 focei"
+    button.click()
+    assert explorer.params == pytest.approx(explorer.fits[0].estimates.to_dict())
+    assert "at the estimates of run 1 focei" in runs.text.value
+    explorer.undo()
+    assert explorer.params["ka"] == 1.5
+    other = nw.library.oral_1cpt(
+        ka=nw.LogNormal(1.5, sd=0.6),
+        CL=nw.LogNormal(2.8, sd=0.3),
+        V=nw.LogNormal(32.0, sd=0.2),
+        residual=nw.Combined(0.7, 0.1),
+    )
+    explorer.use(other)
+    runs = explorer.panels["runs"]
+    runs.show()
+    runs.starts.children[1].click()
+    assert explorer.params["CL"] == pytest.approx(explorer.fits[0].estimates["CL"])
+    assert "It has no proportional" in runs.text.value

@@ -42,7 +42,7 @@ def test_it_is_drawn_when_asked_and_says_what_it_shows(panel) -> None:
 def test_a_click_moves_the_sliders(panel) -> None:
     panel.start()
     panel.wait(60)
-    panel.clicked({"click_x": 1.23456, "click_y": 3.1})
+    panel.clicked(1.23456, 3.1)
     assert (panel.state.params["ka"], panel.state.params["CL"]) == (1.235, 3.1)
     assert panel.here.x[0] == 1.235
     panel.state.undo()
