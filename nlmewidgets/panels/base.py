@@ -31,12 +31,15 @@ class Panel:
         The name of its tab.
     step : str
         The step it belongs to, see `panels.steps.STEPS`.
+    numbers : Numbers or None
+        The table behind its figures.
     parts : mapping
         Which method draws again after a change of which traits.
     """
 
     title = ""
     step: ClassVar[str] = "judge"
+    numbers: Any = None
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"draw": ("point", "selected_ids")}
 
     def __init__(self, state: Any) -> None:
@@ -82,6 +85,17 @@ class Panel:
             if part in self._stale:
                 self._stale.discard(part)
                 getattr(self, part)()
+        self.renew_numbers()
+
+    def renew_numbers(self) -> None:
+        """Have the table behind the figures, and up to date; for panels that draw beside the interface."""
+        from nlmewidgets.panels.numbers import Numbers, has_figures  # which reads the figures made here
+
+        if self.numbers is None and has_figures(self.root):
+            self.numbers = Numbers(self.root)
+            self.root.children = (*self.root.children, self.numbers.root)
+        elif self.numbers is not None and self.numbers.open.value:
+            self.numbers.show()
 
     def build(self) -> None:
         """Make the widgets and put them into `root`."""

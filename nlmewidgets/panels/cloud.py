@@ -35,10 +35,16 @@ class Cloud:
         self.root = ipw.VBox([self.frame.figure, self.text], layout=ipw.Layout(min_width="0"))
         scales, none = self.frame.scales, [0.0, 1.0]
         self.guides = bq.Lines(x=none, y=none, scales=scales, colors=[MUTED], stroke_width=1, line_style="dotted")
-        self.points = bq.Scatter(x=none, y=none, scales=scales, colors=[FIT], default_size=22)
-        self.gone = bq.Scatter(x=none, y=none, scales=scales, colors=[MUTED], default_size=30, marker="cross")
-        self.lines = bq.Lines(x=none, y=none, scales=scales, colors=[SELECTED], stroke_width=1.5)
-        self.picked = bq.Scatter(x=none, y=none, scales=scales, colors=[SELECTED], default_size=64, marker="diamond")
+        self.points = bq.Scatter(x=none, y=none, scales=scales, colors=[FIT], default_size=22, labels=["points"])
+        self.gone = bq.Scatter(
+            x=none, y=none, scales=scales, colors=[MUTED], default_size=30, marker="cross", labels=["left out"]
+        )
+        self.lines = bq.Lines(
+            x=none, y=none, scales=scales, colors=[SELECTED], stroke_width=1.5, labels=["selected, lines"]
+        )
+        self.picked = bq.Scatter(
+            x=none, y=none, scales=scales, colors=[SELECTED], default_size=64, marker="diamond", labels=["selected"]
+        )
         for mark in (self.gone, self.lines, self.picked):
             mark.visible = False
         self._own: dict[Any, Ints] = {}

@@ -127,10 +127,18 @@ class _Trace:
         self.frame = Frame(x, y, height=height, small=True)
         self.figure = self.frame.figure
         self.figure.fig_margin = self.figure.fig_margin | {"left": 52, "top": 8}
-        self.head = caption()  # a figure's own title would be cut where the figure is narrow
+        self.head = caption()  # names the figure: a figure's own title would be cut where the figure is narrow
+        self.head.add_class("nlme-head")
         self.root = ipw.VBox([self.head, self.figure], layout=ipw.Layout(min_width="0"))
         unit = {"x": x.scale, "y": bq.LinearScale(min=0.0, max=1.0)}
-        self.line = bq.Lines(x=[0.0, 1.0], y=[1.0, 1.0], scales=self.frame.scales, colors=[colour], stroke_width=1.5)
+        self.line = bq.Lines(
+            x=[0.0, 1.0],
+            y=[1.0, 1.0],
+            scales=self.frame.scales,
+            colors=[colour],
+            stroke_width=1.5,
+            labels=[title],
+        )
         self.phases = bq.Lines(
             x=[0.0], y=[0.0], scales=unit, colors=[MUTED], line_style="dashed", stroke_width=1, visible=False
         )

@@ -75,11 +75,27 @@ class CovariatesPanel(Panel):
             Ruler(data.axis_label(name), "bottom", count=5), Ruler(f"EBE of {eta}", "left", count=5), height="250px"
         )
         scales = frame.scales
-        points = bq.Scatter(x=[0.0], y=[0.0], scales=scales, colors=[FIT], default_size=36)
+        points = bq.Scatter(
+            x=[0.0],
+            y=[0.0],
+            scales=scales,
+            colors=[FIT],
+            default_size=36,
+            labels=["subjects"],
+            names=[f"ID {label}" for label in data.ids],
+            display_names=False,
+        )
         points.on_element_click(lambda _, event: self._clicked(event))
         picked = bq.Scatter(x=[0.0], y=[0.0], scales=scales, colors=[SELECTED], default_size=80, visible=False)
         zero = bq.Lines(x=[0.0, 1.0], y=[0.0, 0.0], scales=scales, colors=[MUTED], stroke_width=1, line_style="dotted")
-        lines = bq.Lines(x=[0.0, 1.0], y=[0.0, 0.0], scales=scales, colors=[TREND], stroke_width=2)
+        lines = bq.Lines(
+            x=[0.0, 1.0],
+            y=[0.0, 0.0],
+            scales=scales,
+            colors=[TREND],
+            stroke_width=2,
+            labels=["boxes" if self.categorical else "trend"],
+        )
         if self.categorical:
             frame.x.categories([_level(level) for level in self.levels])
         frame.put(zero, lines, points, picked)

@@ -100,10 +100,15 @@ class IndividualsPanel(Panel):
         scales = frame.scales
         nothing = np.ones(_TIMES)
         typical = bq.Lines(
-            x=self.times, y=nothing, scales=scales, colors=[MUTED], stroke_width=1.5, line_style="dashed"
+            x=self.times, y=nothing, scales=scales, colors=[MUTED], stroke_width=1.5, line_style="dashed",
+            labels=["typical curve"],
+        )  # fmt: skip
+        own = bq.Lines(
+            x=self.times, y=nothing, scales=scales, colors=[FIT], stroke_width=2, labels=["individual curve"]
         )
-        own = bq.Lines(x=self.times, y=nothing, scales=scales, colors=[FIT], stroke_width=2)
-        points = bq.Scatter(x=self.times[:1], y=nothing[:1], scales=scales, default_size=16, **group_look(0))
+        points = bq.Scatter(
+            x=self.times[:1], y=nothing[:1], scales=scales, default_size=16, labels=["observed"], **group_look(0)
+        )
         points.on_element_click(lambda mark, _: self._clicked(mark))
         frame.put(typical, own, points)
         return {"frame": frame, "typical": typical, "own": own, "points": points}

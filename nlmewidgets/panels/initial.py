@@ -65,18 +65,19 @@ class ParameterRow:
         )
         self.field.add_class("nlme-parameter")
         self.field.tooltip = f"{label}: type a number"
-        self.arrow = ipw.Button(disabled=True, tooltip=f"{label}: no gradient yet", layout=looks["button"])
+        self.arrow = ipw.Button(disabled=True, tooltip=f"{name}: no gradient yet", layout=looks["button"])
         self.arrow.on_click(lambda _: state.nudge(name))
         self.fix = ipw.ToggleButton(
-            value=name in state.fixed, description="F", tooltip=f"Fix {label}: keep it in a fit", layout=looks["button"]
+            value=name in state.fixed, description="F", tooltip=f"Fix {name}: keep it in a fit", layout=looks["button"]
         )
         self.refit = ipw.ToggleButton(
             value=name in state.refit,
             description="R",
-            tooltip=f"Refit {label}: optimise it anew whenever another parameter moves",
+            tooltip=f"Refit {name}: optimise it anew whenever another parameter moves",
             layout=looks["button"],
         )
         self.root = ipw.HBox([self.field, self.slider, self.arrow, self.fix, self.refit], layout=looks["row"])
+        self.root.add_class("nlme-row")
         self._syncing = False
         self.slider.observe(self._slid, "value")
         self.field.observe(self._typed, "value")

@@ -275,6 +275,7 @@ class LinkedPanel(Panel):
             cloud.light(numbers, connect=name in ("population", "simulated"))
         self._draw_curves(numbers)
         self._draw_table()
+        self.renew_numbers()
 
     def _draw_curves(self, numbers: Ints) -> None:
         """Draw the selected subjects' own curves, at the values shown."""

@@ -82,7 +82,7 @@ class LookCovariatesPanel(Panel):
         ys = np.column_stack([0 * counts, counts, counts, 0 * counts, np.full(len(left), np.nan)]).ravel()[:-1]
         outline = bq.Lines(
             x=xs, y=ys, scales=frame.scales, colors=[FIT], stroke_width=1, fill="bottom", fill_colors=[FIT],
-            fill_opacities=[0.35],
+            fill_opacities=[0.35], labels=["subjects"],
         )  # fmt: skip
         frame.put(outline)
         return frame
@@ -94,7 +94,17 @@ class LookCovariatesPanel(Panel):
         x.span(p.min(), p.max())
         y.span(q.min(), q.max())
         frame = Frame(x, y, height="210px", small=True)
-        points = bq.Scatter(x=p, y=q, scales=frame.scales, colors=[FIT], default_size=22, opacities=[0.75])
+        points = bq.Scatter(
+            x=p,
+            y=q,
+            scales=frame.scales,
+            colors=[FIT],
+            default_size=22,
+            opacities=[0.75],
+            labels=["subjects"],
+            names=[f"ID {label}" for label in data.ids],
+            display_names=False,
+        )
         points.on_element_click(lambda _, event: self.state.toggle(data.ids[int(event["data"]["index"])]))
         picked = bq.Scatter(x=[0.0], y=[0.0], scales=frame.scales, colors=[SELECTED], default_size=70, visible=False)
         frame.put(points, picked)

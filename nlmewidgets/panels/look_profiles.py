@@ -110,6 +110,9 @@ class ProfilesPanel(Panel):
                     colors=[colour],
                     default_size=14,
                     opacities=[0.85],
+                    labels=[self._group_name(group) if self.by.value is not None else "observed"],
+                    names=[f"ID {label}" for label in part["ID"]],
+                    display_names=False,
                 )
                 points.on_element_click(lambda _, event, part=part: self._clicked(part["ID"].to_numpy(), event))
                 self.points.append(points)

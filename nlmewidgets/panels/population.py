@@ -140,6 +140,10 @@ class PopulationPanel(Panel):
             fill="between",
             fill_colors=[BAND],
             fill_opacities=[0.16],
+            labels=["5 % of simulated observations", "95 % of simulated observations"],
+        )
+        self.typical = bq.Lines(
+            x=self.times, y=np.ones(_TIMES), scales=scales, colors=[FIT], stroke_width=2.5, labels=["typical curve"]
         )
         self.ribbon = bq.Lines(
             x=self.times,
@@ -152,10 +156,16 @@ class PopulationPanel(Panel):
             fill_colors=[TREND],
             fill_opacities=[0.3],
             visible=False,
+            labels=["ribbon, below", "ribbon, above"],
         )
-        self.typical = bq.Lines(x=self.times, y=np.ones(_TIMES), scales=scales, colors=[FIT], stroke_width=2.5)
         self.picked = bq.Lines(
-            x=self.times, y=np.ones((1, _TIMES)), scales=scales, colors=[SELECTED], stroke_width=2, visible=False
+            x=self.times,
+            y=np.ones((1, _TIMES)),
+            scales=scales,
+            colors=[SELECTED],
+            stroke_width=2,
+            visible=False,
+            labels=["selected subject"],
         )
         shown = state.measured
         self.rows = np.flatnonzero(shown & (self.dv > 0) if state.log_axis else shown)
@@ -170,6 +180,9 @@ class PopulationPanel(Panel):
                 default_size=18 if len(names) == 1 else 26,
                 opacities=[0.75],
                 visible=bool(len(rows)),
+                labels=[names[k] if len(names) > 1 else "observed"],
+                names=[f"ID {data.ids[i]}" for i in data.subject[rows]],
+                display_names=False,
                 **group_look(k),
             )
             mark.on_element_click(lambda _, event, rows=rows: self._clicked(rows, event))

@@ -135,6 +135,7 @@ class RacePanel(Panel):
                     line_style=dash,
                     stroke_width=2,
                     visible=False,
+                    labels=[lane.label],
                 )
             )
             keys.append(

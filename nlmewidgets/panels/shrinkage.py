@@ -50,9 +50,12 @@ class ShrinkagePanel(Panel):
             fill="bottom",
             fill_colors=[FIT],
             fill_opacities=[0.3],
+            labels=["EBEs, histogram"],
         )
-        density = bq.Lines(x=[0.0, 1.0], y=[0.0, 0.0], scales=scales, colors=[MUTED], stroke_width=2)
-        rug = bq.Scatter(x=[0.0], y=[0.0], scales=scales, colors=[FIT], default_size=22)
+        density = bq.Lines(
+            x=[0.0, 1.0], y=[0.0, 0.0], scales=scales, colors=[MUTED], stroke_width=2, labels=["density of the model"]
+        )
+        rug = bq.Scatter(x=[0.0], y=[0.0], scales=scales, colors=[FIT], default_size=22, labels=["EBEs"])
         picked = bq.Scatter(x=[0.0], y=[0.0], scales=scales, colors=[SELECTED], default_size=70, visible=False)
         rug.on_element_click(lambda _, event: self._clicked(eta, event))
         frame.put(bars, density, rug, picked)

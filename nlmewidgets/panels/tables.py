@@ -47,6 +47,7 @@ class TableView:
         picked: Collection[Any] = (),
         by: str | None = None,
         index: str = "",
+        caption: str = "",
     ) -> None:
         """Show a table.
 
@@ -61,25 +62,30 @@ class TableView:
             Rows lit up: those whose column `by` is in `picked`.
         index : str
             Heading of the index, shown as the first column; '' hides it.
+        caption : str
+            Name of the table, above it.
         """
         units = units or {}
         named = {*text, *wide}
-        head = [f"<th class='text'>{html.escape(index)}</th>"] if index else []
+        head = [f"<th class='text' scope='col'>{html.escape(index)}</th>"] if index else []
         for column in frame:
             unit = f"<br><span class='unit'>{html.escape(units[column])}</span>" if units.get(column) else ""
             kind = " class='text'" if column in named else ""
-            head.append(f"<th{kind}>{html.escape(str(column))}{unit}</th>")
+            head.append(f"<th{kind} scope='col'>{html.escape(str(column))}{unit}</th>")
         lit = frame[by].isin(list(picked)).tolist() if by else [False] * len(frame)
         body = []
         for key, row, on in zip(frame.index, frame.itertuples(index=False), lit, strict=True):
-            cells = [f"<td class='text'>{html.escape(number(key))}</td>"] if index else []
+            cells = [f"<th class='text' scope='row'>{html.escape(number(key))}</th>"] if index else []
             for column, value in zip(frame, row, strict=True):
                 kind = " ".join(["text"] * (column in named) + ["wide"] * (column in wide))
                 cells.append(
                     f"<td{f' class={chr(39)}{kind}{chr(39)}' if kind else ''}>{html.escape(number(value))}</td>"
                 )
             body.append(f"<tr{' class=' + chr(39) + 'picked' + chr(39) if on else ''}>{''.join(cells)}</tr>")
+        name = f"<caption>{html.escape(caption)}</caption>" if caption else ""
         self.root.value = (
-            f"<div class='nlme-scroll'><table><thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody>"
+            # Reached by the Tab key, so that arrow keys scroll it.
+            f"<div class='nlme-scroll' tabindex='0' role='group' aria-label='{html.escape(caption or 'Table')}'>"
+            f"<table>{name}<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody>"
             "</table></div>"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipywidgets as ipw
 
+from nlmewidgets.panels.access import access
+
 __all__ = ["BAND", "DATA", "FIT", "GROUPS", "MUTED", "SELECTED", "SERIES", "style"]
 
 DATA = "var(--nlme-data)"
@@ -32,6 +34,22 @@ _CSS = """
 body[data-jp-theme-light="false"] {
   --nlme-data: #c8c8c8; --nlme-fit: #56b4e9; --nlme-selected: #f0a02c; --nlme-trend: #35c79c;
   --nlme-warn: #e59ac0; --nlme-muted: #8f8f8f; --nlme-fourth: #f0e442;
+}
+@media (prefers-contrast: more) {
+  .nlme { --jp-ui-font-color1: #000; --jp-ui-font-color2: #000; --jp-ui-font-color3: #333; --jp-border-color2: #555;
+          --jp-border-color3: #777; --nlme-data: #000; --nlme-fit: #004c80; --nlme-selected: #a63f00;
+          --nlme-trend: #00543d; --nlme-warn: #8a1f4c; --nlme-muted: #4d4d4d; }
+  body[data-jp-theme-light="false"] .nlme {
+          --jp-ui-font-color1: #fff; --jp-ui-font-color2: #fff; --jp-ui-font-color3: #ddd; --jp-border-color2: #bbb;
+          --jp-border-color3: #999; --nlme-data: #fff; --nlme-fit: #8fd0ff; --nlme-selected: #ffbf5e;
+          --nlme-trend: #66ecc3; --nlme-warn: #ffb8da; --nlme-muted: #c4c4c4; }
+  .nlme button, .nlme input, .nlme select, .nlme .noUi-handle { border: 1px solid currentColor; }
+}
+@media (forced-colors: active) {
+  .nlme { --nlme-data: CanvasText; --nlme-fit: LinkText; --nlme-selected: Highlight; --nlme-trend: VisitedText;
+          --nlme-warn: VisitedText; --nlme-muted: GrayText; }
+  .nlme .nlme-key span, .nlme .noUi-connect, .nlme .progress-bar { forced-color-adjust: none; }
+  .nlme button { border: 1px solid ButtonText; }
 }
 .nlme { --bq-axislabel-fill: var(--jp-ui-font-color1, #222); --bq-mainheading-fill: var(--jp-ui-font-color1, #222);
         --bq-axis-tick-text-font: 11px sans-serif; font-family: var(--jp-ui-font-family, sans-serif);
@@ -94,12 +112,19 @@ body[data-jp-theme-light="false"] .nlme-picture svg { filter: invert(0.88) hue-r
 .nlme .nlme-arrow-1 { font-size: 13px; } .nlme .nlme-arrow-2 { font-size: 17px; font-weight: 600; }
 .nlme .nlme-arrow-3 { font-size: 22px; font-weight: 700; }
 .nlme .nlme-stale .nlme-arrow.nlme-arrow { opacity: 0.35; }
+.nlme-numbers { margin: 6px 0 0; }
+.nlme-table caption { text-align: left; font-weight: 600; padding: 6px 0 2px; }
+.nlme-table tbody th { font-weight: 400; }
+.nlme button:focus-visible, .nlme .noUi-handle:focus-visible, .nlme input:focus-visible, .nlme select:focus-visible,
+.nlme textarea:focus-visible, .nlme .nlme-scroll:focus-visible, .nlme a:focus-visible,
+.nlme .lm-TabBar-tab:focus-visible, .nlme .lm-Collapse-header:focus-visible {
+           outline: 2px solid var(--nlme-fit); outline-offset: 1px; }
 .nlme .nlme-parameter .widget-label { min-width: 96px; width: 96px; text-align: left; }
 """
 
 
-def style() -> ipw.HTML:
-    """Return the style sheet as a widget without extent."""
-    widget = ipw.HTML(f"<style>{_CSS}</style>")
-    widget.layout.display = "contents"
-    return widget
+def style() -> ipw.Box:
+    """Return the style sheet, and the script that names what has no name, as a widget without extent."""
+    sheet = ipw.HTML(f"<style>{_CSS}</style>")
+    sheet.layout.display = "contents"
+    return ipw.Box([sheet, access()], layout=ipw.Layout(display="contents"))

@@ -48,7 +48,7 @@ def test_one_click_lights_the_subject_up_in_every_figure(explorer) -> None:
     assert all(c.picked.visible for c in panel.clouds.values())
     assert len(panel.clouds["effects"].picked.x) == 1
     assert panel.clouds["curves"].lines.visible
-    assert "<td class='text'>1</td>" in panel.table.root.value
+    assert "<th class='text' scope='row'>1</th>" in panel.table.root.value
     explorer.selected_ids = (1, 5)
     assert np.isnan(cloud.lines.x).sum() == 1  # a gap between two subjects
     explorer.selected_ids = ()
