@@ -72,7 +72,7 @@ def single_dose(data: Data) -> Array:
     --------
     >>> import nlmewidgets as nw
     >>> single_dose(nw.datasets.load("theophylline"))[:3].round(1)
-    array([319.9, 319. , 319.4])
+    array([320. , 318.6, 319.4])
     """
     doses = dose_events(data)
     subject = data.record_subject[np.searchsorted(segments(data), doses.segment)]

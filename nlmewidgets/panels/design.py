@@ -119,7 +119,9 @@ class DesignPanel(Panel):
         self.frame = Frame(Ruler(time, "bottom"), Ruler(y, "left"), height="300px")
         scales, none = self.frame.scales, [0.0, 1.0]
         unit_scale = {"x": scales["x"], "y": bq.LinearScale(min=0.0, max=1.0)}
-        self.curve = bq.Lines(x=none, y=none, scales=scales, colors=[FIT], stroke_width=2, visible=False)
+        self.curve = bq.Lines(
+            x=none, y=none, scales=scales, colors=[FIT], stroke_width=2, labels=["typical curve"], visible=False
+        )
         self.stems = bq.Lines(x=none, y=none, scales=unit_scale, colors=[SELECTED], stroke_width=1)
         self.points = bq.Scatter(
             x=none,
@@ -127,12 +129,20 @@ class DesignPanel(Panel):
             scales=unit_scale,
             colors=[SELECTED],
             default_size=110,
+            labels=["samples"],
             enable_move=True,
             restrict_x=True,
             update_on_move=True,
         )
         self.kept = bq.Scatter(
-            x=none, y=none, scales=unit_scale, colors=[MUTED], default_size=70, marker="triangle-up", visible=False
+            x=none,
+            y=none,
+            scales=unit_scale,
+            colors=[MUTED],
+            default_size=70,
+            marker="triangle-up",
+            visible=False,
+            labels=["pinned samples"],
         )
         self.clicks = background(unit_scale, lambda x, _: self.add_sample(x))
         self.frame.put(self.clicks, self.curve, self.stems, self.kept, self.points)
@@ -377,6 +387,7 @@ class DesignPanel(Panel):
             if len(frame):
                 view.show(frame, index=index)
         self.text.value = f"<span class='soft'>{self._words(answer)}</span>"
+        self.renew_numbers()
 
     def _words(self, answer: _Answer) -> str:
         data, now, plan = self.state.data, answer.now, answer.request.plan

@@ -156,10 +156,19 @@ class IntegralPanel(Panel):
         y = Ruler(names[1] if len(names) == 2 else "Density over the exact one's highest", "left")
         self.frame = Frame(Ruler(names[0], "bottom"), y, height="400px")
         scales, none = self.frame.scales, [0.0, 1.0]
-        self.exact = bq.Lines(x=none, y=none, scales=scales, colors=[DATA], stroke_width=6, opacities=[0.35])
+        self.exact = bq.Lines(
+            x=none, y=none, scales=scales, colors=[DATA], stroke_width=6, opacities=[0.35], labels=["exact"]
+        )
         self.lines = {
             name: bq.Lines(
-                x=none, y=none, scales=scales, colors=[colour], line_style=dash, stroke_width=1.8, visible=False
+                x=none,
+                y=none,
+                scales=scales,
+                colors=[colour],
+                line_style=dash,
+                stroke_width=1.8,
+                visible=False,
+                labels=[name],
             )
             for name, (colour, dash) in _MARKS.items()
         }
@@ -196,6 +205,7 @@ class IntegralPanel(Panel):
         self.table.show(found.contributions.rename(columns={"minus2ll": "−2LL", "difference": "error"}), index="by")
         self._keys(found)
         self.text.value = f"<span class='soft'>{html.escape(self._words(found))}</span>"
+        self.renew_numbers()
 
     def _dots(self, found: Integrand) -> None:
         """Show quadrature nodes, larger where they count more, or draws."""
@@ -206,6 +216,7 @@ class IntegralPanel(Panel):
             self.dots.visible = self.points.value != "none" and len(at) > 0
             if self.dots.visible:
                 self.dots.x, self.dots.y = at[:, 0], at[:, 1] if len(found.names) == 2 else np.full(len(at), 0.0)
+                self.dots.labels = ["quadrature nodes" if nodes else "draws given the data"]
                 self.dots.default_size = 70 if nodes else 14
                 self.dots.opacities = [0.9 if nodes else 0.5]
 

@@ -208,7 +208,15 @@ class SurfacePanel(Panel):
         scales, none = self.frame.scales, [1.0, 1.0]
         widths = dict(zip(LEVELS, (1.0, 1.6, 2.6, 1.4, 0.8), strict=True))
         self.lines = {
-            level: bq.Lines(x=none, y=none, scales=scales, colors=[FIT], stroke_width=widths[level], visible=False)
+            level: bq.Lines(
+                x=none,
+                y=none,
+                scales=scales,
+                colors=[FIT],
+                stroke_width=widths[level],
+                visible=False,
+                labels=[f"rise of {level:g}"],
+            )
             for level in LEVELS
         }
         self.labels = bq.Label(
@@ -222,10 +230,14 @@ class SurfacePanel(Panel):
             y_offset=-8,
             visible=False,
         )
-        self.way = bq.Lines(x=none, y=none, scales=scales, colors=[SELECTED], stroke_width=1.8, visible=False)
+        self.way = bq.Lines(
+            x=none, y=none, scales=scales, colors=[SELECTED], stroke_width=1.8, labels=["way of the fit"], visible=False
+        )
         self.stations = bq.Scatter(x=none, y=none, scales=scales, colors=[SELECTED], default_size=16, visible=False)
         self.begin = bq.Scatter(x=none, y=none, scales=scales, colors=[MUTED], default_size=90, visible=False)
-        self.here = bq.Scatter(x=none, y=none, scales=scales, colors=[TREND], default_size=90, marker="diamond")
+        self.here = bq.Scatter(
+            x=none, y=none, scales=scales, colors=[TREND], default_size=90, marker="diamond", labels=["values shown"]
+        )
         self.sliders = bq.Scatter(
             x=none, y=none, scales=scales, colors=[TREND], default_size=110, marker="square", fill=False, visible=False
         )
@@ -266,6 +278,7 @@ class SurfacePanel(Panel):
                 self.labels.x, self.labels.y, self.labels.text = (list(v) for v in zip(*places, strict=True))
         self.place()
         self.path()
+        self.renew_numbers()
 
     def place(self) -> None:
         """Move the mark of the values shown, and say what is drawn."""

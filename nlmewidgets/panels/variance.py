@@ -65,7 +65,17 @@ class VariancePanel(Panel):
         self.labels = bq.Label(
             x=none, y=none, text=["", ""], scales=scales, colors=[DATA], default_size=12, align="middle", visible=False
         )
-        self.line = bq.Lines(x=none, y=none, scales=scales, colors=[DATA], line_style="dashed", stroke_width=1.5)
+        self.line = bq.Lines(
+            x=none,
+            y=none,
+            scales=scales,
+            colors=[DATA],
+            line_style="dashed",
+            stroke_width=1.5,
+            labels=["total, linearised"],
+        )
+        # The upper edges once more: lines between areas of like colours, and the numbers of the table.
+        self.edges = bq.Lines(x=none, y=[none], scales=scales, colors=[DATA], stroke_width=0.7, opacities=[0.6])
         self.areas: dict[str, Any] = {}
         self.key, self.text = ipw.HTML(), caption()
         self.key.add_class("nlme-legend")
@@ -162,7 +172,7 @@ class VariancePanel(Panel):
             "</span>"
         )
         self.key.value = "".join(keys)
-        self.frame.put(*self.areas.values(), self.line, self.labels)
+        self.frame.put(*self.areas.values(), self.edges, self.line, self.labels)
 
     def draw(self) -> None:
         """Stack the parts."""
@@ -182,6 +192,10 @@ class VariancePanel(Panel):
         )
         self.frame.x.span(float(found.times[0]), float(found.times[-1]), flush=True)
         self.frame.y.span(0.0, top or 1.0, sticky=not share, flush=True)
+        with self.edges.hold_sync():
+            self.edges.labels = [f"up to {name}" for name in edges]
+            self.edges.opacities = [0.6] * len(edges)
+            self.edges.x, self.edges.y = found.times, factor * np.array([high for _, high in edges.values()])
         names = []
         for name, (low, high) in edges.items():
             with self.areas[name].hold_sync():
@@ -200,6 +214,7 @@ class VariancePanel(Panel):
             if there:
                 self.line.x, self.line.y = found.times, found.linear
         self.text.value = f"<span class='soft'>{html.escape(self._words(found))}</span>"
+        self.renew_numbers()
 
     def _words(self, found: VarianceInTime) -> str:
         assert self.request is not None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import nlmewidgets as nw
+from nlmewidgets.panels.numbers import tables_of
 from tests.kinds import KINDS
 
 
@@ -30,6 +31,8 @@ def test_it_is_drawn_when_asked_and_says_what_it_shows(panel) -> None:
     assert (panel.frame.x.axis.label, panel.frame.y.axis.label) == ("ka", "CL")
     for words in ("OFV (FOCEI) over ka and CL on 9 × 9 points", "held at the slider values", "Within 5.99"):
         assert words in panel.text.value
+    assert "rise of 5.99" in tables_of(panel.frame.figure)
+    assert panel.numbers is not None
     # The mark is where the sliders are, and moves with them.
     assert (panel.here.x[0], panel.here.y[0]) == (1.5, 2.8)
     panel.state.params = {"ka": 2.0}

@@ -7,6 +7,7 @@ import pytest
 
 import nlmewidgets as nw
 from nlmewidgets.diagnostics.variance_time import variance_in_time
+from nlmewidgets.panels.numbers import tables_of
 from nlmewidgets.panels.state import State
 from nlmewidgets.panels.variance import VariancePanel
 from tests.kinds import KINDS
@@ -42,6 +43,9 @@ def test_it_follows_sliders_selection_and_shares(panel, model, data) -> None:
     expected = variance_in_time(model.problem(data.subset([1]).on_grid(61)), model.values)
     assert np.array_equal(panel.found.total, expected.total)
     assert panel.frame.y.axis.label == "Variance (mg/L)²"
+    table = tables_of(panel.frame.figure)["up to eta_ka"]
+    assert np.array_equal(table["up to additive"], panel.found.stacked()["additive"][1])
+    assert list(table)[1:] == [f"up to {name}" for name in panel.found.parts]
     panel.state.params = {"additive": 2.0}
     panel.wait(30)
     assert panel.found.residual[0] == pytest.approx(4.0)
