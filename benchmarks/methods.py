@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
-from peers import PEERS
+from peers import CASES, PEERS, Case, Peer
 from problems import WARFARIN, Problem, phenobarbital, theophylline, warfarin_kinetics, warfarin_turnover
 from theophylline import declare, design
 
@@ -48,7 +48,9 @@ LINEAR = 1.5
 """What a subject may cost at most among 10,000, in what it costs among 1,000."""
 MEMORY = 1000.0
 PATIENCE = 10.0
-"""Seconds from which on another program is run once only."""
+"""Seconds from which on another program is run once only, and on data larger than `MANY` no more."""
+MANY = 10_000
+"""Observations."""
 
 
 def simulated(subjects: int) -> Problem:
@@ -158,36 +160,52 @@ def sizes(rounds: int) -> bool:
 
 
 def beside(rounds: int) -> None:
-    """Print paired ratios to other programs, and −2 log L at everybody's estimates by one quadrature."""
-    print(f"\n{'data':14} {'program':22} {'theirs, s':>9} {'ours, s':>8} {'ratio':>6} ", end="")
-    print(f" {'-2LL theirs':>12} {'-2LL ours':>12}")
-    for name, (model, data) in {"theophylline": theophylline(), "1,000 × 8": simulated(1000)}.items():
+    """Print paired ratios to other programs, own objectives, and −2 log L of everybody by one quadrature."""
+    print("\nOther programs on the same data, in turn; all objectives without n·log 2π")
+    print(f"{'':13} {'':23} {'theirs':>8} {'ours':>7} {'':>6} {'own objective':>23} {'-2LL, quadrature':>23}")
+    print(f"{'data':13} {'program':23} {'s':>8} {'s':>7} {'ratio':>6} {'theirs':>11} {'ours':>11} ", end="")
+    print(f"{'theirs':>11} {'ours':>11}")
+    absent = {peer.name: peer.absent() for peer in PEERS}
+    for name in [name for name, reason in absent.items() if reason]:
+        print(f"{'':13} {name:23} left out: {absent[name]}")
+    slow: set[str] = set()
+    for name, make in CASES.items() if not all(absent.values()) else ():
+        case = make()
         for peer in PEERS:
-            reason = peer.absent()
-            if reason:
-                print(f"{name:14} {peer.name:22} left out: {reason}")
+            lack = case.lacks.get(peer.program, "")
+            if peer.name in slow and case.data.n_obs > MANY:
+                lack = f"{PATIENCE:g} s passed with fewer subjects"
+            if absent[peer.name]:
                 continue
-            model.ofv(data, peer.ours)
-            pairs = []
-            for _ in range(rounds):
-                ours, fit = timed(partial(model.fit, data, peer.ours, seed=1, **options(peer.ours)))
-                try:
-                    theirs = peer.run(model, data)
-                except RuntimeError as error:
-                    print(f"{name:14} {peer.name:22} failed: {error}")
-                    break
-                pairs.append((theirs.seconds, ours))
-                if theirs.seconds > PATIENCE:
-                    break
-            else:
-                ratio = statistics.median(b / a for b, a in pairs)
-                scale = [nw.methods.yardstick.yardstick(fit.problem, v).ofv for v in (theirs.values, fit.values)]
-                them, us = (statistics.median(column) for column in zip(*pairs, strict=True))
-                print(
-                    f"{name:14} {peer.name:22} {them:9.3f} {us:8.3f} {ratio:6.1f}  {scale[0]:12.3f} {scale[1]:12.3f} "
-                    f"(ours: {peer.ours})",
-                    flush=True,
-                )
+            if lack:
+                print(f"{name:13} {peer.name:23} left out: {lack}", flush=True)
+                continue
+            try:
+                print(pair(name, case, peer, rounds, slow), flush=True)
+            except RuntimeError as error:
+                print(f"{name:13} {peer.name:23} failed: {error}", flush=True)
+
+
+def pair(name: str, case: Case, peer: Peer, rounds: int, slow: set[str]) -> str:
+    """Return the row of a program on data; it is among the `slow` from then on if that took long."""
+    model, data = case.model, case.data
+    model.ofv(data, peer.ours)
+    pairs = []
+    for _ in range(rounds):
+        ours, fit = timed(partial(model.fit, data, peer.ours, seed=1, **options(peer.ours)))
+        theirs = peer.run(case)
+        pairs.append((theirs.seconds, ours))
+        if theirs.seconds > PATIENCE:
+            slow.add(peer.name)
+            break
+    ratio = statistics.median(a / b for a, b in pairs)
+    scale = [nw.methods.yardstick.yardstick(fit.problem, v).ofv for v in (theirs.values, fit.values)]
+    them, us = (statistics.median(column) for column in zip(*pairs, strict=True))
+    own = f"{theirs.own:11.3f}" if np.isfinite(theirs.own) else f"{'':11}"
+    return (
+        f"{name:13} {peer.name:23} {them:8.3f} {us:7.3f} {ratio:6.1f} {own} {fit.ofv:11.3f} "
+        f"{scale[0]:11.3f} {scale[1]:11.3f} (ours: {peer.ours})"
+    )
 
 
 def main(rounds: int = 5) -> int:
