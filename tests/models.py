@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import nlmewidgets as nw
 
 RESIDUALS = ("additive", "proportional", "combined", "combined1", "custom")
+TRANSFORMS = ("lognormal", "boxcox", "yeo-johnson")
 STRUCTURES = ("decay", "oral", "emax", "growth")
 EXTRAS = ("covariate", "varying", "fixed", "fixed omega", "no eta", "shared eta", "block", "logit", "iov", "probit")
 EXTRAS += ("boxcox", "student")
@@ -41,6 +42,9 @@ def residual(kind: str) -> Any:
         "proportional": nw.Proportional(0.12),
         "combined": nw.Combined(0.25, 0.1),
         "combined1": nw.Combined1(0.2, 0.08),
+        "lognormal": nw.LogNormalError(0.15),
+        "boxcox": nw.BoxCoxError(0.4, 0.3),
+        "yeo-johnson": nw.TransformBothSides("yeo-johnson", nw.Combined(0.1, 0.05), power=0.6),
         "custom": {"sd": nw.sigma("s", 0.2) * sp.sqrt(1 + f**2) ** nw.theta("power", 0.6)},
     }[kind]
 
@@ -69,7 +73,7 @@ def make(
     Parameters
     ----------
     structure, error : str
-        Words of `STRUCTURES` and `RESIDUALS`.
+        Words of `STRUCTURES` and of `RESIDUALS` or `TRANSFORMS`.
     extras : tuple of str
         Words of `EXTRAS`, those that fit together.
     seed : int

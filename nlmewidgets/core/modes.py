@@ -158,6 +158,9 @@ class _Descent(NamedTuple):
     iterations: int
 
 
+_REACH = 5.0
+"""Prior standard deviations that one step may go: a longer one may pass over the mode into another's basin."""
+
 _CLOSE, _SCOUT = 1e-2, 15
 """Half decrement that ends the search by expected information, and the steps it may take."""
 
@@ -166,12 +169,24 @@ _PATIENCE = 20
 """Steps after which a subject whose l fell by less than a hundredth of what one step promises is left where it is."""
 
 
+def _reach(step: Array, precision: Array) -> Array:
+    """Return the part of each step (etas, N) to try first."""
+    length = np.sqrt(np.einsum("qn,qn->n", step, precision @ step))
+    return _REACH / np.maximum(length, _REACH)
+
+
 def _descend(
-    evaluate: Callable[[Array], _Joint], eta: Array, state: _Joint, noise: float, tolerance: float, max_iterations: int
+    evaluate: Callable[[Array], _Joint],
+    precision: Array,
+    eta: Array,
+    state: _Joint,
+    noise: float,
+    tolerance: float,
+    max_iterations: int,
 ) -> _Descent:
     """Take damped Newton steps until every half decrement is below `tolerance`."""
     step, decrement = _newton_step(state)
-    scale = np.ones(eta.shape[1])
+    scale = _reach(step, precision)
     iterations = 0
     whole = True
     before, stuck = state.value, np.zeros(len(scale), dtype=bool)
@@ -203,8 +218,8 @@ def _descend(
                 *new[5:],
             )
             whole = False
-        scale = np.where(~active, scale, np.where(accept, 1.0, 0.5 * scale))
         step, decrement = _newton_step(state)
+        scale = np.where(~active, scale, np.where(accept, _reach(step, precision), 0.5 * scale))
     return _Descent(eta, state, decrement, whole, iterations)
 
 
@@ -255,13 +270,15 @@ def find_modes(
     scouted = 0
     if start is None and solved:
         # Second derivatives of an integrated prediction are several times as dear as first ones.
-        scout = _descend(lambda eta: evaluate(eta, 1), eta, evaluate(eta, 1), noise, _CLOSE, _SCOUT)
+        scout = _descend(lambda eta: evaluate(eta, 1), precision, eta, evaluate(eta, 1), noise, _CLOSE, _SCOUT)
         eta, scouted = scout.eta, scout.iterations
     state = evaluate(eta)
     if start is not None and not np.isfinite(state.value).all():
         eta = np.where(np.isfinite(state.value), eta, 0.0)
         state = evaluate(eta)
-    eta, state, decrement, whole, iterations = _descend(evaluate, eta, state, noise, tolerance, max_iterations)
+    eta, state, decrement, whole, iterations = _descend(
+        evaluate, precision, eta, state, noise, tolerance, max_iterations
+    )
     if not whole:
         state = evaluate(eta)
     return Modes(

@@ -43,6 +43,7 @@ __all__ = [
     "Second",
     "Third",
     "Transform",
+    "Transformed",
     "Variance",
     "draw",
     "invert",
@@ -268,6 +269,16 @@ class Variance(NamedTuple):
     ff: Any = None
 
 
+class Transformed(NamedTuple):
+    """t and t' somewhere, t'', and their derivatives along sigma (None: structurally zero)."""
+
+    value: Any
+    slope: Any
+    bend: Any
+    sigma: Any
+    slope_sigma: Any
+
+
 class ObservationProgram:
     """Kernels of L, h, R and the rest in (y, f, sigmas, time, limit, covariates)."""
 
@@ -288,7 +299,7 @@ class ObservationProgram:
         """Return the kernel of a name.
 
         They are 'value', 'newton', 'gradient', 'first', 'third', 'variance', 'interaction', 'sd', 'score', 'latent',
-        'center' (t), 'slope' (t') and 'draw'.
+        'center' (t), 'slope' (t'), 'transform' (both and their derivatives) and 'draw'.
         """
         if name not in self._kernels:
             self._kernels[name] = numpy_kernel(self.tape, self._packs(name))
@@ -306,6 +317,11 @@ class ObservationProgram:
             return [f_ if own.center is None else tape.expression(own.center)]
         if name == "slope":
             return [tape.constant(1.0) if own.center is None else tape.derivative(tape.expression(own.center), f_)]
+        if name == "transform":
+            t = f_ if own.center is None else tape.expression(own.center)
+            slope = tape.derivative(t, f_)
+            slopes = [tape.gradient(x, sigmas) or None for x in (t, slope)]
+            return [t, slope, tape.derivative(slope, f_), *slopes]
         if name == "variance":
             if own.sd is None:
                 return [tape.constant(np.nan), None, None, None]

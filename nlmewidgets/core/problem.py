@@ -24,6 +24,7 @@ from nlmewidgets.core.observation import (
     Group,
     Second,
     Third,
+    Transformed,
     Variance,
     draw,
     invert,
@@ -317,6 +318,15 @@ class Problem:
     def center_slope(self, f: Array, sigma: Array) -> Array:
         """Return t'(f) at each observation, 1 where nothing is transformed."""
         return np.broadcast_to(observe(self.groups, "slope", f, sigma)[0], f.shape)
+
+    def transform(self, f: Array, sigma: Array) -> Transformed:
+        """Return t(f) at each observation (or t(y), given y) with its derivatives."""
+        return Transformed(*observe(self.groups, "transform", f, sigma))
+
+    @cached_property
+    def transforms(self) -> bool:
+        """Whether t is not the identity for some observations."""
+        return any(g.program.observation.transformed for g in self.groups)
 
     def _rows_where(self, found: Callable[[Group], bool]) -> NDArray[np.bool_]:
         out = np.zeros(self.n_obs, dtype=bool)

@@ -10,7 +10,7 @@ import sympy as sp
 
 from nlmewidgets.core.errors import ModelError
 from nlmewidgets.core.observation import Observation, Transform, normal, student
-from nlmewidgets.core.special import expit
+from nlmewidgets.core.special import expit, ndtr, ndtri
 from nlmewidgets.core.symbols import f as prediction
 from nlmewidgets.core.symbols import sigma, theta
 
@@ -207,18 +207,21 @@ class TransformBothSides(Residual):
 
     Parameters
     ----------
-    transform : 'log', 'logit' or float
+    transform : 'log', 'logit', 'probit', 'yeo-johnson' or float
         The function t; a number is the λ of Box and Cox, which stays at its value.
     residual : Residual
         Normal, e.g. ``Additive(0.2)``.
     lower, upper : float
-        Range of y where the transform is 'logit'.
+        Range of y where the transform is 'logit' or 'probit'.
+    power : float
+        The λ of Yeo and Johnson (doi:10.1093/biomet/87.4.954), whose y may be negative; it stays at its value.
     """
 
     transform: str | float
     residual: Residual
     lower: float = 0.0
     upper: float = 1.0
+    power: float = 1.0
 
     @property
     def sigma_names(self) -> Mapping[str, str]:  # type: ignore[override]
@@ -241,15 +244,22 @@ class TransformBothSides(Residual):
     def _function(self) -> Transform:
         if self.transform == "log":
             return _LOG
-        if self.transform == "logit":
-            return _logit(sp.nsimplify(self.lower, rational=True), sp.nsimplify(self.upper, rational=True))
+        if self.transform in ("logit", "probit"):
+            lower, upper = (sp.nsimplify(x, rational=True) for x in (self.lower, self.upper))
+            if not lower < upper:
+                raise ModelError(f"TransformBothSides has lower={lower} and upper={upper}; the lower must be smaller.")
+            return (_logit if self.transform == "logit" else _probit)(lower, upper)
+        if self.transform == "yeo-johnson":
+            return _yeo_johnson(sp.nsimplify(self.power, rational=True))
         if isinstance(self.transform, str):
-            raise ModelError(f"There is no transform '{self.transform}'; there are 'log', 'logit' and a number, λ.")
+            known = "'log', 'logit', 'probit', 'yeo-johnson' and a number, λ"
+            raise ModelError(f"There is no transform '{self.transform}'; there are {known}.")
         return _boxcox(sp.Float(self.transform))
 
     def to_code(self, numbers: Mapping[str, float], fixed: Mapping[str, bool]) -> str:
         """Return the call that makes this residual with other numbers."""
-        bounds = f", lower={self.lower!r}, upper={self.upper!r}" if self.transform == "logit" else ""
+        bounds = f", lower={self.lower!r}, upper={self.upper!r}" if self.transform in ("logit", "probit") else ""
+        bounds += f", power={self.power!r}" if self.transform == "yeo-johnson" else ""
         inner = self.residual.to_code(numbers, fixed)
         return f"nw.TransformBothSides({self.transform!r}, residual={inner}{bounds})"
 
@@ -258,12 +268,37 @@ _LOG = Transform(sp.log, lambda y: 1 / y, sp.exp)
 
 
 def _logit(lower: sp.Expr, upper: sp.Expr) -> Transform:
-    if not lower < upper:
-        raise ModelError(f"TransformBothSides has lower={lower} and upper={upper}; the lower must be smaller.")
     return Transform(
         lambda y: sp.log((y - lower) / (upper - y)),
         lambda y: (upper - lower) / ((y - lower) * (upper - y)),
         lambda s: lower + (upper - lower) * expit(s),
+    )
+
+
+def _probit(lower: sp.Expr, upper: sp.Expr) -> Transform:
+    def forward(y: sp.Expr) -> sp.Expr:
+        return ndtri((y - lower) / (upper - lower))
+
+    def slope(y: sp.Expr) -> sp.Expr:
+        return sp.sqrt(2 * sp.pi) * sp.exp(forward(y) ** 2 / 2) / (upper - lower)
+
+    return Transform(forward, slope, lambda s: lower + (upper - lower) * ndtr(s))
+
+
+def _yeo_johnson(power: sp.Expr) -> Transform:
+    """Return Box and Cox's transform of 1 + y where y is positive, minus that of 1 − y with 2 − λ where negative."""
+    up, down = _boxcox(power), _boxcox(2 - power)
+
+    def either(x: sp.Expr, positive: sp.Expr, negative: sp.Expr) -> sp.Expr:
+        return sp.Piecewise((positive, x >= 0), (negative, True))
+
+    def size(y: sp.Expr) -> sp.Expr:
+        return 1 + sp.Abs(y)
+
+    return Transform(
+        lambda y: either(y, up.forward(size(y)), -down.forward(size(y))),
+        lambda y: either(y, up.slope(size(y)), down.slope(size(y))),
+        lambda s: either(s, up.inverse(sp.Abs(s)) - 1, 1 - down.inverse(sp.Abs(s))),
     )
 
 

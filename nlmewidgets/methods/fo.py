@@ -8,7 +8,8 @@ With the matrix determinant lemma and the linear estimate
 .. math:: -2\log L_i = \sum_j \Bigl(\log R + \frac{(y - f - G\mu)^2}{R}\Bigr)
           + \mu'\Omega^{-1}\mu + \log|\Omega| + \log|H_i| ,
 
-which is minimal in μ, so its gradient is taken at fixed μ.
+which is minimal in μ, so its gradient is taken at fixed μ.  Where both sides are transformed the data are t(y), the
+prediction is t(f) with the slopes t'(f)·G, and the objective has the Jacobian −2 Σ log t'(y).
 
 References
 ----------
@@ -51,7 +52,12 @@ def evaluate_fo(problem: Problem, values: Values, *, gradient: bool = False, int
         if rho is not None:
             r = _with_interaction(r, rho, prior)
         weight = np.broadcast_to(1.0 / r.value, f.shape)
-        error = problem.y - f
+        error, jacobian, flat = problem.y - f, 0.0, along
+        own = there = None
+        if problem.transforms:
+            own, there = problem.transform(problem.y, values.sigma), problem.transform(f, values.sigma)
+            error, along = own.value - there.value, there.slope * flat
+            jacobian = -2.0 * np.log(np.broadcast_to(own.slope, f.shape))
         h_matrix = subjects(weight * along[:, None] * along).transpose(2, 0, 1) + precision
         k = np.linalg.inv(h_matrix)
         mu = np.einsum("nab,bn->an", k, subjects(along * (weight * error)))
@@ -59,7 +65,7 @@ def evaluate_fo(problem: Problem, values: Values, *, gradient: bool = False, int
         rest = error - np.einsum("ao,ao->o", along, mu_obs)
         pulled = precision @ mu
         per_subject = (
-            subjects(np.log(np.broadcast_to(r.value, f.shape)) + rest**2 * weight)
+            subjects(np.log(np.broadcast_to(r.value, f.shape)) + rest**2 * weight + jacobian)
             + np.einsum("an,an->n", mu, pulled)
             + log_omega
             + log_det(h_matrix)
@@ -69,11 +75,21 @@ def evaluate_fo(problem: Problem, values: Values, *, gradient: bool = False, int
         weighted = np.einsum("abo,bo->ao", spread(k.transpose(1, 2, 0)), along)
         leverage = np.einsum("ao,ao->o", weighted, along)
         on_variance = weight - weight**2 * (rest**2 + leverage)
-        on_first = -2.0 * rest * weight
-        if r.f is not None:
-            on_first = on_first + on_variance * r.f
+        on_error = 2.0 * rest * weight
         on_mixed = 2.0 * weight * (weighted - rest * mu_obs)
         on_sigma = None if r.sigma is None else on_variance * r.sigma
+        on_first = -on_error
+        if own is not None and there is not None:
+            on_slope = np.einsum("ao,ao->o", on_mixed, flat)
+            if there.sigma is not None:
+                moved = on_error * (own.sigma - there.sigma) + on_slope * there.slope_sigma
+                moved = moved - 2.0 * own.slope_sigma / own.slope
+                on_sigma = moved if on_sigma is None else on_sigma + moved
+            on_first, on_mixed = on_first * there.slope, on_mixed * there.slope
+            if there.bend is not None:
+                on_first = on_first + on_slope * there.bend
+        if r.f is not None:
+            on_first = on_first + on_variance * r.f
         outer = pulled.T[:, :, None] * pulled.T[:, None, :]
         omega = precision - precision @ k @ precision - outer
         if rho is not None:
@@ -102,7 +118,7 @@ class FO(Approximation):
 
     def refusal(self, problem: Problem) -> str | None:
         """FO treats data that are normal around their prediction."""
-        if (why := problem.not_normal(transformed=False, correlated=False)) is not None:
+        if (why := problem.not_normal(correlated=False)) is not None:
             return f"{self.title} does not treat {why}; use method='laplace', 'agq' or 'saem'."
         return None
 

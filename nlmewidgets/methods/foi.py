@@ -36,6 +36,12 @@ class FOI(FO):
     title: ClassVar[str] = "FOI"
     summary: ClassVar[str] = "FO with the residual error linearised in the etas too; for additive errors the same."
 
+    def refusal(self, problem: Problem) -> str | None:
+        """FOI's expansion is that of errors around f itself."""
+        if problem.transforms and problem.not_normal(correlated=False) is None:
+            return f"{self.title} does not treat a transform of both sides; use method='fo', 'foce' or 'focei'."
+        return super().refusal(problem)
+
     def evaluate(
         self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
     ) -> Evaluation:

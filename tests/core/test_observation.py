@@ -68,7 +68,32 @@ DENSITIES = {
         nw.TransformBothSides("logit", nw.Additive(0.4)),
         lambda y, f: stats.norm.logpdf(logit(y), logit(f), 0.4) - np.log(y * (1 - y)) + 0.5 * LOG_TWO_PI,
     ),
+    "both sides, probit": (
+        nw.TransformBothSides("probit", nw.Additive(0.4)),
+        lambda y, f: (
+            stats.norm.logpdf(stats.norm.ppf(y), stats.norm.ppf(f), 0.4)
+            - stats.norm.logpdf(stats.norm.ppf(y))
+            + 0.5 * LOG_TWO_PI
+        ),
+    ),
+    "both sides, Yeo-Johnson": (
+        nw.TransformBothSides("yeo-johnson", nw.Additive(0.4), power=1.3),
+        lambda y, f: (
+            stats.norm.logpdf(stats.yeojohnson(y, 1.3), stats.yeojohnson(f, 1.3), 0.4)
+            + 0.3 * np.sign(y) * np.log1p(np.abs(y))
+            + 0.5 * LOG_TWO_PI
+        ),
+    ),
 }
+
+
+def reach(name: str) -> tuple[float, float]:
+    """Return an interval that has all of the density but what does not matter."""
+    if "student" in name:
+        return -40.0, 40.0
+    if "logit" in name or "probit" in name:
+        return 1e-6, 1 - 1e-6
+    return -3.0 if name in ("additive", "proportional", "power", "both sides, Yeo-Johnson") else 1e-6, 6.0
 
 
 @pytest.mark.parametrize("name", DENSITIES)
@@ -118,9 +143,7 @@ def test_the_information_is_the_mean_of_the_squared_score(name):
         residual, log_density = nw.BoxCoxError(1e-14, 0.2, fixed=("lambda",)), log_density
     model = declared(residual)
     f, h = 0.6, 1e-5
-    low, high = (1e-6, 1 - 1e-6) if "logit" in name else (1e-6, 6.0) if "student" not in name else (-40.0, 40.0)
-    if name in ("additive", "proportional", "power"):
-        low = -3.0
+    low, high = reach(name)
     y = np.linspace(low, high, 400_001)
     density = np.exp(log_density(y, f) - (0 if "student" in name else 0.5 * LOG_TWO_PI))
     score = (log_density(y, f + h) - log_density(y, f - h)) / (2 * h)
@@ -138,9 +161,7 @@ def test_draws_have_the_density(name):
     rng = np.random.default_rng(5)
     f = np.full((400, 12), 0.6)
     y = problem.draw(None, f, model.values.sigma, rng.standard_normal(f.shape)).ravel()
-    low, high = (1e-6, 1 - 1e-6) if "logit" in name else (1e-6, 6.0) if "student" not in name else (-40.0, 40.0)
-    if name in ("additive", "proportional", "power"):
-        low = -3.0
+    low, high = reach(name)
     grid = np.linspace(low, high, 400_001)
     density = np.exp(log_density(grid, 0.6) - (0 if "student" in name else 0.5 * LOG_TWO_PI))
     cumulative = np.concatenate(([0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))))
@@ -305,7 +326,7 @@ REFUSED = {
     ),
     "a transform that does not exist": (
         {"residual": nw.TransformBothSides("sqrt", nw.Additive(0.2))},
-        "There is no transform 'sqrt'; there are 'log', 'logit' and a number, λ.",
+        "There is no transform 'sqrt'; there are 'log', 'logit', 'probit', 'yeo-johnson' and a number, λ.",
     ),
 }
 
@@ -328,8 +349,8 @@ def test_methods_that_do_not_apply_are_refused_in_one_sentence():
         )
     with pytest.raises(nw.MethodError, match="does not treat a likelihood that is not normal"):
         declared(nw.Student(0.2)).ofv(data(), "focei")
-    with pytest.raises(nw.MethodError, match="FO does not treat a transform of both sides"):
-        declared(nw.LogNormalError(0.2)).ofv(data(), "fo")
+    with pytest.raises(nw.MethodError, match="FOI does not treat a transform of both sides; use method='fo'"):
+        declared(nw.LogNormalError(0.2)).ofv(data(), "foi")
 
 
 def test_an_interval_of_a_density_without_one_is_refused_with_its_record():
@@ -345,7 +366,7 @@ def test_focei_of_lognormal_errors_is_focei_of_logarithms():
     # y lognormal around f is log y normal around log f: the objectives differ by 2·Σ log y, the Jacobian.
     logs = nw.Model(prediction=sp.log(A) - K * nw.time, parameters=MODEL["parameters"], residual=nw.Additive(0.3))
     own = declared(nw.LogNormalError(0.3))
-    for method in ("focei", "laplace"):
+    for method in ("fo", "foce", "focei", "laplace"):
         assert own.ofv(data(), method) == pytest.approx(
             logs.ofv(data(np.log(Y)), method) + 2 * np.log(Y).sum(), abs=1e-8
         )

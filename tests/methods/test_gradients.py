@@ -14,7 +14,7 @@ from nlmewidgets.methods.focei import evaluate_focei
 from nlmewidgets.methods.laplace import evaluate_laplace
 from nlmewidgets.methods.marginal import Evaluation, mode_shift
 from nlmewidgets.methods.quadrature import evaluate_quadrature
-from tests.models import EXTRAS, RESIDUALS, STRUCTURES, Case, every_case, make
+from tests.models import EXTRAS, RESIDUALS, STRUCTURES, TRANSFORMS, Case, every_case, make
 
 METHODS = ("fo", "foi", "foce", "focei", "laplace", "agq")
 
@@ -90,6 +90,12 @@ def test_gradients_of_every_structure_with_every_error(structure: str, error: st
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_gradients_with_every_kind_of_parameter(extra: str, method: str) -> None:
     check_gradient(make("oral", "combined", (extra,), seed=12), method)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "foi"])
+@pytest.mark.parametrize("error", TRANSFORMS)
+def test_gradients_where_both_sides_are_transformed(error: str, method: str) -> None:
+    check_gradient(make("growth", error, ("block",), seed=13), method)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
