@@ -20,6 +20,7 @@ from nlmewidgets.diagnostics import individual_curves, population_band, typical_
 from nlmewidgets.fit.ribbon import Ribbon, ribbon, typical_slopes
 from nlmewidgets.fit.scale import moved
 from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption, legend
+from nlmewidgets.panels.handles import Handles
 from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.theme import BAND, FIT, SELECTED, TREND
 from nlmewidgets.panels.view import ViewControls, group_look, groups_key
@@ -72,6 +73,7 @@ class PopulationPanel(Panel):
         self.key = ipw.VBox()
         self.box = ipw.VBox()
         self.view = ViewControls(state)
+        self.handles = Handles(state, self.draw_population)
         self.ribbon_text = caption()
         self._ribbon_controls()
         # Which output the figures show; a choice only where there is one.
@@ -79,9 +81,18 @@ class PopulationPanel(Panel):
         self.output = ipw.Dropdown(options=names, value=state.dvid, description="Output")
         self.output.layout = ipw.Layout(width="220px")
         tl.link((self.output, "value"), (state, "dvid"))
-        controls = ipw.HBox([*([self.output] if len(names) > 1 else []), *self.view.root, self.parameter, self.change])
+        controls = ipw.HBox(
+            [
+                *([self.output] if len(names) > 1 else []),
+                *self.view.root,
+                self.parameter,
+                self.change,
+                self.handles.toggle,
+            ]
+        )
         controls.layout = ipw.Layout(flex_flow="row wrap", grid_gap="2px 6px")
-        self.root.children = (self.key, self.box, controls, self.view.refused, self.ribbon_text, self.text)
+        under = (self.handles.fields, self.view.refused, self.handles.text, self.ribbon_text, self.text)
+        self.root.children = (self.key, self.box, controls, *under)
         self._figure()
 
     def _ribbon_controls(self) -> None:
@@ -190,7 +201,15 @@ class PopulationPanel(Panel):
         self.picked_points = bq.Scatter(
             x=self.times[:1], y=np.ones(1), scales=scales, colors=[SELECTED], default_size=38, visible=False
         )
-        self.frame.put(self.band, self.ribbon, self.typical, self.picked, *self.points, self.picked_points)
+        self.frame.put(
+            self.band,
+            self.ribbon,
+            self.typical,
+            self.picked,
+            *self.points,
+            self.picked_points,
+            self.handles.new_mark(scales),
+        )
         self._names, self._keyed = names, ""
         self._key()
         self.box.children = (self.frame.figure,)
@@ -231,6 +250,7 @@ class PopulationPanel(Panel):
         self.typical.visible = bool(np.isfinite(self._curve).all())
         if self.typical.visible:
             self.typical.y = self._line(self._curve)
+        self.handles.place(self.times, self._line(self._curve))
         if self._cost > _SLOW:
             self._bands.put((self.grid, values))
         else:
@@ -313,6 +333,7 @@ class PopulationPanel(Panel):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for a band or standard errors that are being computed."""
+        self.handles.wait(timeout)
         self._bands.wait(timeout)
         self.state._errors.wait(timeout)
 
@@ -335,7 +356,9 @@ class PopulationPanel(Panel):
         self.text.value = self._words(chosen)
 
     def _span(self, *curves: Any) -> None:
-        """Fit the observation axis to data and curves."""
+        """Fit the observation axis to data and curves, unless a curve is being dragged along it."""
+        if self.handles.dragging:
+            return
         seen = [self.dv[self.rows], *(self._line(c).ravel() for c in curves)]
         every = np.concatenate(seen)
         if not len(every):

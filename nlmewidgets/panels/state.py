@@ -21,6 +21,7 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.fit.arrows import Arrow, arrows
 from nlmewidgets.fit.live import Look, look
+from nlmewidgets.fit.pull import Pull, pull
 from nlmewidgets.fit.refit import Refit, refit
 from nlmewidgets.panels.history import History
 from nlmewidgets.panels.latest import Latest
@@ -168,6 +169,7 @@ class State(View):
         self._seen: Values | None = None
         self._cost = math.inf
         self._eta: Any = None
+        self.pulled: Pull | None = None
         nothing = np.zeros((self.problem.n_eta, self.problem.n_subjects))
         self.point = Point(self.problem, model.values, nothing, "the slider values")  # until the first look
         self.objective_by = ""
@@ -296,6 +298,38 @@ class State(View):
         if arrow is not None and arrow.size:
             self.history.cut()
             self.move(**{name: float(f"{arrow.target:.4g}")})
+
+    def drag(self, time: float, level: float, *, since: Values | None = None, begins: bool = True) -> None:
+        """Move the free typical values as little as it takes for the typical curve to pass a level at a time.
+
+        The level is in the units shown (of the output `dvid`, per dose where that is); parameters in `fixed` stay.
+        `pulled` tells what moved.
+
+        Parameters
+        ----------
+        time, level : float
+        since : Values, optional
+            The values a drag began at, of which the change is the least; those of the sliders without it.
+        begins : bool
+            Whether this is a change of its own to undo, not one more move of the same drag.
+
+        Raises
+        ------
+        NlmeError
+            If all that moves the curve there is fixed, or the level cannot be reached.
+        """
+        dvid = self.dvid if len(self.dvids) > 1 else None
+        at = self.model.problem(self.data.on_grid(times=np.array([float(time)]), dvid=dvid))
+        self.pulled = pull(at, self.values if since is None else since, float(level), self.fixed, self.per)
+        moved = self.model.space.to_dict(self.pulled.values)
+        # Four digits would miss the level; a drag is at best as exact as a pixel, a method call as it asks.
+        values = {p.name: moved[p.name] for p in self.model.space.theta}
+        if begins:
+            self.history.cut()
+            self.move(**values)
+        else:
+            with self.consequence():
+                self.move(**values)
 
     def pin(self) -> None:
         """Remember the objective of the moment; changes are counted from it."""

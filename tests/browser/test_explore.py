@@ -115,6 +115,31 @@ def test_a_fit_is_watched_stopped_and_taken_over_while_sliders_answer(open_noteb
     assert notebook.execute("print(explorer.params['CL'] == explorer.result.theta['CL'])").strip() == "True"
 
 
+def test_the_curve_is_dragged_by_the_mouse_in_one_step(open_notebook) -> None:
+    notebook = open_notebook(SETUP)
+    page = notebook.page
+    button(notebook, "Drag curve").click()
+    notebook.settle()
+    box = page.locator(".nlme .bqplot path.dot").nth(-4).bounding_box()  # the handles are drawn last
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for k in range(10):
+        page.mouse.move(x, y - 4 * k)
+        page.wait_for_timeout(20)
+    page.mouse.up()
+    notebook.wait_for("document.querySelector('.nlme').innerText.includes('To pass')")
+    notebook.execute("explorer.wait()")
+    notebook.settle()
+    assert "mg/L at 5.05 h (before: 6.724): ka 1.5" in notebook.text()
+    after = page.locator(".nlme .bqplot path.dot").nth(-4).bounding_box()
+    assert after["x"] == pytest.approx(box["x"], abs=15)  # the axis may have grown
+    level, first = notebook.execute("print(explorer.pulled.level, explorer.can_undo)").split()
+    volume, second = notebook.execute("explorer.undo(); print(explorer.params['V'], explorer.can_undo)").split()
+    assert 7.5 < float(level) < 9.0
+    assert (first, volume, second) == ("True", "32.0", "False")
+
+
 def test_ten_double_clicks_on_start_make_one_run(open_notebook) -> None:
     notebook = open_notebook(SETUP)
     notebook.page.get_by_label("Method").select_option(label="SAEM")
