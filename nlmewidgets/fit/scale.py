@@ -6,7 +6,7 @@ import math
 
 from nlmewidgets.core.parameters import Parameter, ParameterSpace
 
-__all__ = ["bounds", "is_log", "moved"]
+__all__ = ["bounds", "is_log", "moved", "refusal"]
 
 _LEAST = 0.5
 """A parameter without a natural scale is moved by shares of its size, or of this where it is smaller."""
@@ -41,3 +41,17 @@ def moved(space: ParameterSpace, name: str, value: float, share: float) -> float
     low, high = bounds(space, name)
     wanted = share * max(abs(value), _LEAST)
     return value + min(max(wanted, _ROOM * (low - value)), _ROOM * (high - value))
+
+
+def refusal(space: ParameterSpace, name: str, value: float) -> str:
+    """Return in a sentence why a parameter cannot have a value; '' where it can."""
+    low, high = bounds(space, name)
+    if low < value < high:
+        return ""
+    if not math.isfinite(value):
+        return f"{name} cannot be {value:g}: give a finite number."
+    if high == math.inf:
+        return f"{name} cannot be {value:g}: give a number above {low:g}."
+    if low == -math.inf:
+        return f"{name} cannot be {value:g}: give a number below {high:g}."
+    return f"{name} cannot be {value:g}: give a number between {low:g} and {high:g}."

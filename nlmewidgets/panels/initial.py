@@ -10,6 +10,7 @@ from typing import Any
 import ipywidgets as ipw
 
 from nlmewidgets.fit.arrows import Arrow
+from nlmewidgets.fit.scale import refusal
 from nlmewidgets.panels.base import caption
 from nlmewidgets.panels.state import State
 
@@ -76,8 +77,10 @@ class ParameterRow:
             tooltip=f"Refit {name}: optimise it anew whenever another parameter moves",
             layout=looks["button"],
         )
-        self.root = ipw.HBox([self.field, self.slider, self.arrow, self.fix, self.refit], layout=looks["row"])
-        self.root.add_class("nlme-row")
+        self.row = ipw.HBox([self.field, self.slider, self.arrow, self.fix, self.refit], layout=looks["row"])
+        self.row.add_class("nlme-row")
+        self.root = ipw.VBox([self.row])
+        self.refused = ""
         self._syncing = False
         self.slider.observe(self._slid, "value")
         self.field.observe(self._typed, "value")
@@ -92,7 +95,7 @@ class ParameterRow:
         if self.kind.endswith("correlation"):
             return -0.99, 0.99
         if self.log:
-            return value / 10.0, value * 10.0
+            return (value / 10.0, value * 10.0) if value > 0 else (1e-3, 1.0)
         reach = 2.0 * max(abs(value), 0.5)
         low, high = value - reach, value + reach
         if self.lower > -math.inf:
@@ -105,6 +108,8 @@ class ParameterRow:
 
     def position(self, value: float) -> int:
         """Return the slider position nearest to a value."""
+        if self.log and value <= 0:  # at a bound, where a fit may have ended
+            return 0
         if self.log:
             share = math.log(value / self.low) / math.log(self.high / self.low)
         else:
@@ -136,20 +141,28 @@ class ParameterRow:
         try:
             value = float(str(change["new"]).strip())
         except ValueError:
-            self._refuse(f"'{change['new']}' is not a number.")
+            self._refuse(f"'{change['new']}' is not a number; {self.name} stays.")
             return
-        if not math.isfinite(value) or not self.lower < value < self.upper:
-            bounds = f"above {self.lower:g}" if self.upper == math.inf else f"between {self.lower:g} and {self.upper:g}"
-            self._refuse(f"{value:g} is outside its bounds: give a number {bounds}.")
-            return
-        self._set(value)
+        why = refusal(self.state.model.space, self.name, value)
+        if why:
+            self._refuse(f"{why[:-1]}; it stays.")
+        else:
+            self._set(value)
 
     def _refuse(self, why: str) -> None:
-        self.state.notice = f"{self.name}: {why}"
+        """Say under the row why a number is refused, and keep the value."""
         self.show(float(self.state.params[self.name]))
+        self.refused = why
+        alert = caption(f"<div class='nlme-alert' role='alert'>{html.escape(why)}</div>")
+        self.root.children = (self.row, alert)
 
     def _set(self, value: float) -> None:
         self.state.move(**{self.name: value})
+        self._accept()
+
+    def _accept(self) -> None:
+        if self.refused:
+            self.refused, self.root.children = "", (self.row,)
 
     def _toggled(self, trait: str, change: Any) -> None:
         if self._syncing:
@@ -168,6 +181,7 @@ class ParameterRow:
             self.slider.value = self.position(value)
         finally:
             self._syncing = False
+        self._accept()
 
     def show_toggles(self) -> None:
         """Bring Fix and Refit to what the state says."""

@@ -23,6 +23,7 @@ from nlmewidgets.fit.arrows import Arrow, arrows
 from nlmewidgets.fit.live import Look, look
 from nlmewidgets.fit.pull import Pull, pull
 from nlmewidgets.fit.refit import Refit, refit
+from nlmewidgets.fit.scale import refusal
 from nlmewidgets.panels.history import History
 from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.selection import View
@@ -235,7 +236,12 @@ class State(View):
         unknown = [name for name in given if name not in merged]
         if unknown:
             raise tl.TraitError(f"There is no parameter '{unknown[0]}'; there are {', '.join(merged)}.")
-        return merged | {name: float(value) for name, value in given.items()}
+        space, now = self.model.space, merged | {name: float(value) for name, value in given.items()}
+        for name in given:
+            why = refusal(space, name, now[name])
+            if why and now[name] != merged[name]:  # what a model or a fit has at a bound may stay there
+                raise tl.TraitError(why)
+        return now
 
     @tl.validate("fixed", "refit")
     def _together(self, proposal: Any) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import traitlets as tl
 
 import nlmewidgets as nw
 
@@ -65,7 +66,28 @@ def test_an_impossible_number_is_refused_in_words_and_undone(explorer, text) -> 
     row.field.value = text
     assert explorer.params["ka"] == 1.5
     assert row.field.value == "1.5"
-    assert explorer.notice.startswith("ka: ")
+    (alert,) = row.root.children[1:]
+    assert "stays." in alert.value
+    assert row.refused
+    row.field.value = "1.7"  # a good number takes the sentence away
+    assert explorer.params["ka"] == 1.7
+    assert len(row.root.children) == 1
+
+
+@pytest.mark.parametrize("name", ["ka", "omega_CL", "additive"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_by_code_an_impossible_number_is_refused_and_nothing_moves(explorer, name, value) -> None:
+    before = dict(explorer.params)
+    with pytest.raises(tl.TraitError, match=f"{name} cannot be"):
+        explorer.params = {name: value}
+    assert explorer.params == before
+
+
+def test_a_value_at_its_bound_is_shown_at_the_end_of_the_slider(explorer) -> None:
+    row = explorer.initial.rows["additive"]
+    row.show(0.0)
+    assert (row.slider.value, row.field.value) == (0, "0")
+    assert row.low > 0
 
 
 def test_positive_parameters_are_on_a_log_scale_and_others_are_not(explore, data) -> None:
