@@ -82,6 +82,23 @@ class OmegaMap:
         index = np.array(pairs, dtype=np.intp).reshape(-1, 2)
         return index[:, 0], index[:, 1]
 
+    @cached_property
+    def _logs(self) -> NDArray[np.bool_]:
+        return np.equal(*self.entries)
+
+    @cached_property
+    def estimated(self) -> NDArray[np.bool_]:
+        """Which elements of Omega move, copies among them, (etas, etas) bool."""
+        free = np.zeros((len(self.owner),) * 2, dtype=bool)
+        for i, before, _, _ in self.rows:
+            free[i, [*before, i]] = free[[*before, i], i] = True
+        return self.shared(free)
+
+    @cached_property
+    def correlated(self) -> bool:
+        """Whether an element beside the diagonal moves."""
+        return bool(np.any(self.estimated & ~np.eye(len(self.owner), dtype=bool)))
+
     def names(self, eta: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the coordinates."""
         out: list[str] = []
@@ -96,6 +113,9 @@ class OmegaMap:
         if not self.rows:
             return np.zeros(0)
         chol = np.linalg.cholesky(omega)
+        if self.plain:
+            x = chol[self.entries]
+            return np.where(self._logs, np.log(x, where=self._logs, out=np.zeros(len(x))), x)
         out: list[float] = []
         for i, before, sd, correlations in self.rows:
             entries = chol[i, list(before)]
@@ -110,6 +130,9 @@ class OmegaMap:
         if not self.rows:
             return base
         chol = np.linalg.cholesky(base)
+        if self.plain and len(self.rows) + sum(len(copy) for copy, _ in self.copies) == len(base):
+            chol[self.entries] = np.where(self._logs, np.exp(np.clip(x, -_LARGEST_LOG, _LARGEST_LOG)), x)
+            return self.shared(chol @ chol.T)
         place, touched = 0, set()
         for i, before, sd, correlations in self.rows:
             row = [*before, i]

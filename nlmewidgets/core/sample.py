@@ -42,7 +42,7 @@ class Target:
     def prior_part(self, eta: Array) -> Array:
         """Return η'Ω⁻¹η per chain and subject."""
         flat = eta.reshape(len(eta), -1)
-        return ((self.precision @ flat) * flat).sum(axis=0).reshape(eta.shape[1:])  # type: ignore[no-any-return]
+        return np.add.reduce((self.precision @ flat) * flat, axis=0).reshape(eta.shape[1:])  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +98,12 @@ class Proposal:
         """Return etas (etas, chains, subjects) and their −2 log density up to a constant per subject."""
         q, n = self.centre.shape
         z = rng.standard_normal((q, chains, n))
-        return self.centre[:, None] + (self.factor * z).sum(axis=1), (z * z).sum(axis=0)
+        return self.centre[:, None] + np.add.reduce(self.factor * z, axis=1), np.add.reduce(z * z, axis=0)
 
     def minus2log(self, eta: Array) -> Array:
         """Return −2 log density up to a constant per subject, (chains, subjects)."""
-        z = (self.inverse * (eta - self.centre[:, None])).sum(axis=1)
-        return (z * z).sum(axis=0)  # type: ignore[no-any-return]
+        z = np.add.reduce(self.inverse * (eta - self.centre[:, None]), axis=1)
+        return np.add.reduce(z * z, axis=0)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,9 @@ class ChainState:
     f : (chains, obs) float
         The predictions at η: those of accepted proposals are kept, not made again.
     accepted : float
-        Share of random-walk proposals accepted in the last sweep.
+        Share of random-walk proposals accepted in the last sweep that had any.
+    met : float
+        The same of proposals around the modes: how well these describe the target.
     """
 
     eta: Array
@@ -133,6 +135,7 @@ class ChainState:
     block_scale: float
     f: Array
     accepted: float = 0.0
+    met: float = 0.0
 
     @classmethod
     def at(cls, target: Target, eta: Array) -> ChainState:
@@ -155,7 +158,7 @@ def refresh(target: Target, state: ChainState, eta: Array, f: Array | None = Non
         data, f = target.data_part(eta)
     else:
         data = target.problem.minus2ll(f, target.sigma)
-    return ChainState(eta, data, target.prior_part(eta), state.scale, state.block_scale, f, state.accepted)
+    return ChainState(eta, data, target.prior_part(eta), state.scale, state.block_scale, f, state.accepted, state.met)
 
 
 def sweep(
@@ -182,7 +185,7 @@ def sweep(
     prior, mode : int
         Independent proposals from N(0, Ω), and from `independent`.
     single : int
-        Passes of random walks over one component at a time.
+        Random walks in one component, drawn anew for each.
     block : int
         Random walks in all components at once.
     adapt : bool
@@ -201,65 +204,53 @@ def sweep(
     q, chains, n = state.eta.shape
     eta, data, prior_value, f = state.eta, state.data, state.prior, state.f
     spread = target.problem.subjects.spread
-    scale, block_scale = state.scale, state.block_scale
+    scale, block_scale, met = state.scale, state.block_scale, state.met
     walked, moves = 0.0, 0
     adaptation = _ADAPTATION if adapt else 0.0
 
-    def threshold() -> Array:
-        return 2.0 * rng.standard_exponential((chains, n))  # −2 log of a uniform number
+    def moved(proposal: Array, new_prior: Array, given: Array | float = 0.0) -> Array:
+        """Accept or not, `given` being −2 log of how likely the present state is proposed from there, and back."""
+        nonlocal eta, data, prior_value, f
+        new, new_f = target.data_part(proposal)
+        uniform = 2.0 * rng.standard_exponential((chains, n))  # −2 log of a uniform number
+        accept = new + new_prior + given < data + prior_value + uniform
+        eta, data, prior_value = (
+            np.where(accept, proposal, eta),
+            np.where(accept, new, data),
+            np.where(accept, new_prior, prior_value),
+        )
+        f = np.where(spread(accept), new_f, f)
+        return accept
 
     for _ in range(prior):
-        proposal = (target.chol @ rng.standard_normal((q, chains * n))).reshape(eta.shape)
-        new, new_f = target.data_part(proposal)
-        accept = new - data < threshold()
-        eta = np.where(accept, proposal, eta)
-        data, f = np.where(accept, new, data), np.where(spread(accept), new_f, f)
-    if prior:
-        prior_value = target.prior_part(eta)
+        z = rng.standard_normal((q, chains * n))
+        new_prior = np.add.reduce(z * z, axis=0).reshape(chains, n)
+        moved((target.chol @ z).reshape(eta.shape), new_prior, prior_value - new_prior)
 
     if independent is not None and mode:
         density = independent.minus2log(eta)
         for _ in range(mode):
             proposal, new_density = independent.draw(rng, chains)
-            new, new_f = target.data_part(proposal)
-            new_prior = target.prior_part(proposal)
-            accept = (new + new_prior - new_density) - (data + prior_value - density) < threshold()
-            eta = np.where(accept, proposal, eta)
-            data, f = np.where(accept, new, data), np.where(spread(accept), new_f, f)
-            prior_value = np.where(accept, new_prior, prior_value)
+            accept = moved(proposal, target.prior_part(proposal), density - new_density)
             density = np.where(accept, new_density, density)
-
-    if independent is not None:
-        width = independent.width
-    else:
-        width = np.sqrt((target.chol * target.chol).sum(axis=1))[:, None, None]
+            met = np.count_nonzero(accept) / (chains * n)
 
     for _ in range(single):
-        rates = np.empty(q)
-        for k in range(q):
-            proposal = eta.copy()
-            proposal[k] += (scale[k] * width[k]) * rng.standard_normal((chains, n))
-            new, new_f = target.data_part(proposal)
-            new_prior = target.prior_part(proposal)
-            accept = new + new_prior - data - prior_value < threshold()
-            eta = np.where(accept, proposal, eta)
-            data, f = np.where(accept, new, data), np.where(spread(accept), new_f, f)
-            prior_value = np.where(accept, new_prior, prior_value)
-            rates[k] = np.count_nonzero(accept) / accept.size
-        scale = scale * (1.0 + adaptation * (rates - _TARGET_ACCEPTANCE))
-        walked, moves = walked + float(rates.sum()) / q, moves + 1
+        k = int(rng.integers(q))
+        wide = np.sqrt((target.chol[k] ** 2).sum()) if independent is None else independent.width[k]
+        proposal = eta.copy()
+        proposal[k] += (scale[k] * wide) * rng.standard_normal((chains, n))
+        rate = np.count_nonzero(moved(proposal, target.prior_part(proposal))) / (chains * n)
+        scale = scale.copy()
+        scale[k] *= 1.0 + adaptation * (rate - _TARGET_ACCEPTANCE)
+        walked, moves = walked + rate, moves + 1
 
     for _ in range(block):
         z = rng.standard_normal(eta.shape)
         shaped = np.tensordot(target.chol, z, 1) if independent is None else (independent.factor * z).sum(axis=1)
         proposal = eta + block_scale * shaped
-        new, new_f = target.data_part(proposal)
-        new_prior = target.prior_part(proposal)
-        accept = new + new_prior - data - prior_value < threshold()
-        eta = np.where(accept, proposal, eta)
-        data, f = np.where(accept, new, data), np.where(spread(accept), new_f, f)
-        prior_value = np.where(accept, new_prior, prior_value)
-        rate = np.count_nonzero(accept) / accept.size
+        rate = np.count_nonzero(moved(proposal, target.prior_part(proposal))) / (chains * n)
         block_scale = block_scale * (1.0 + adaptation * (rate - _TARGET_ACCEPTANCE))
         walked, moves = walked + rate, moves + 1
-    return ChainState(eta, data, prior_value, scale, block_scale, f, walked / max(moves, 1))
+    accepted = walked / moves if moves else state.accepted
+    return ChainState(eta, data, prior_value, scale, block_scale, f, accepted, met)

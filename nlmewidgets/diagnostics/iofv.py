@@ -76,8 +76,16 @@ def iofv_difference(one: Fit, two: Fit, by: str | None = None) -> pd.DataFrame:
     """
     if (why := why_not_comparable([one, two])) is not None:
         raise NlmeError(why)
-    name = by or (one.ofv_by if one.ofv_by == two.ofv_by else "laplace")
+    name = by or _common(one.ofv_by, two.ofv_by)
     table = pd.DataFrame({"one": iofv(one, name), "two": iofv(two, name)})
     table["difference"] = table["two"] - table["one"]
     table["without"] = table["difference"].sum() - table["difference"]
     return table.loc[table["difference"].abs().sort_values(ascending=False, kind="stable").index]
+
+
+def _common(one: str, two: str) -> str:
+    """Return what both objectives can be computed by: of two quadratures the finer, else Laplace."""
+    if one == two:
+        return one
+    grids = [by.removeprefix("agq, ").split()[0] for by in (one, two) if by.startswith("agq, ")]
+    return f"agq, {max(map(int, grids))} nodes" if len(grids) == 2 else "laplace"

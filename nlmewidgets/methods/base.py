@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -14,7 +14,32 @@ from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem
 
-__all__ = ["Iteration", "Method"]
+__all__ = ["Iteration", "Lazy", "Method"]
+
+
+class Lazy(Mapping[str, Array]):
+    """Arrays by name that are made when they are first asked for: of most iterations nobody asks."""
+
+    def __init__(self, make: Callable[[], Mapping[str, Array]]) -> None:
+        self._make = make
+        self._made: Mapping[str, Array] | None = None
+
+    def _all(self) -> Mapping[str, Array]:
+        if self._made is None:
+            self._made = {name: _own(values) for name, values in self._make().items()}
+        return self._made
+
+    def __getitem__(self, name: str) -> Array:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __reduce__(self) -> tuple[type[dict[str, Array]], tuple[Mapping[str, Array]]]:
+        return dict, (self._all(),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +90,8 @@ class Iteration:
     def __post_init__(self) -> None:
         object.__setattr__(self, "eta", _own(self.eta))
         object.__setattr__(self, "details", {k: float(v) for k, v in self.details.items()})
-        object.__setattr__(self, "arrays", {k: _own(v) for k, v in self.arrays.items()})
+        if not isinstance(self.arrays, Lazy):
+            object.__setattr__(self, "arrays", {k: _own(v) for k, v in self.arrays.items()})
 
     @property
     def theta(self) -> pd.Series:

@@ -25,7 +25,7 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.structure.ode import Ode
 from nlmewidgets.methods.base import Iteration, Method
 from nlmewidgets.methods.joint import Joint
-from nlmewidgets.methods.quadrature import affordable_nodes, evaluate_quadrature
+from nlmewidgets.methods.settled import settled_quadrature
 
 __all__ = ["Bayes"]
 
@@ -72,13 +72,11 @@ class Bayes(Method):
 
     def ofv(self, problem: Problem, values: Values) -> float:
         """Return −2 log L by quadrature."""
-        return evaluate_quadrature(problem, values, affordable_nodes(problem)).ofv
+        return settled_quadrature(problem, values)[0].ofv
 
     def finish(self, problem: Problem, last: Iteration) -> Iteration:
         """Return the iteration with −2 log L at the posterior means by quadrature and the modes as etas."""
-        nodes = affordable_nodes(problem)
-        result = evaluate_quadrature(problem, last.values, nodes)
-        by = "laplace" if nodes == 1 else f"agq, {nodes} nodes"
+        result, by = settled_quadrature(problem, last.values)
         return replace(last, ofv=result.ofv, ofv_by=f"{by}, at the posterior means", eta=result.eta)
 
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:

@@ -57,10 +57,9 @@ def best_omega(
     for copy, _ in chart.copies:
         counts[np.ix_(copy, copy)] = 1.0
     fresh = _floored(chart.shared(sums / counts), omega, floor)
-    free = np.zeros(omega.shape, dtype=bool)
-    for i, before, _, _ in chart.rows:
-        free[i, [*before, i]] = free[[*before, i], i] = True
-    closed = _definite(np.where(chart.shared(free), fresh, omega), chart.shared(free))
+    closed = np.where(chart.estimated, fresh, omega)
+    if chart.correlated:
+        closed = _definite(closed, chart.estimated)
     if penalty is None and chart.whole:
         return closed
     own = np.zeros(omega.shape, dtype=bool)
@@ -117,8 +116,6 @@ _LEAST_EIGENVALUE = 1e-6
 
 def _definite(omega: Array, free: NDArray[np.bool_]) -> Array:
     """Return a covariance whose correlations are pulled back from ±1 as far as it takes to be definite."""
-    if not np.any(free & ~np.eye(len(omega), dtype=bool)):
-        return omega
     sd = np.sqrt(omega.diagonal())
     scale = sd[:, None] * sd
     correlation = omega / scale

@@ -373,7 +373,7 @@ class _Look:
     def step(self, state: _Expectation) -> _Expectation:
         """Return the expectation after one maximisation, shortened where a Newton step went much too far."""
         space = self.problem.space
-        values = _symmetric(maximise(self.problem, self.plan, state.values, state.statistics))
+        values = _symmetric(maximise(self.problem, self.plan, state.values, state.statistics).values)
         goal, here = space.pack(values), space.pack(state.values)
         for _ in range(_MOST_HALVINGS):
             try:

@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.parameters import ParameterSpace, Values
-from nlmewidgets.core.problem import Problem
+from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.core.symbols import Sigma
 from nlmewidgets.methods.covariance_step import best_omega
 
-__all__ = ["Plan", "Statistics", "maximise"]
+__all__ = ["Maximum", "Plan", "Statistics", "maximise"]
 
 _LARGEST_MOVE = 0.7
 """Of an unconstrained coordinate in one Newton step: a factor of two for a positive parameter."""
@@ -112,8 +113,16 @@ class Plan:
 
     def mean(self, typical: Array) -> Array:
         """Return the prior mean of the statistic u: m for referenced slots, 0 for plain etas."""
-        own = typical[: len(self.referenced), self.first_block]
-        return np.where(self.referenced[:, None], own, 0.0)
+        own = self.by_subject(typical[: len(self.referenced)])
+        return own if self._all_referenced else np.where(self.referenced[:, None], own, 0.0)
+
+    def by_subject(self, x: Array) -> Array:
+        """Return what is the same in every block of a subject, (..., subjects) of (..., blocks)."""
+        return x if x.shape[-1] == len(self.first_block) else x[..., self.first_block]
+
+    @cached_property
+    def _all_referenced(self) -> bool:
+        return bool(self.referenced.all())
 
 
 def _scale_of(problem: Problem, start: Values, k: int) -> tuple[bool, Ints | None]:
@@ -206,7 +215,7 @@ class Statistics:
             u = u * problem.occasions.present[:, None, :]
         flat = u.reshape(len(u), -1)
         if weights is None:
-            first, second = u.mean(axis=1), flat @ flat.T / draws
+            first, second = np.add.reduce(u, axis=1) / draws, flat @ flat.T / draws
         else:
             weighted_u = u * weights
             first, second = weighted_u.sum(axis=1), weighted_u.reshape(len(u), -1) @ flat.T
@@ -305,15 +314,24 @@ def _newton_terms(
     return gradient.reshape(p, -1).sum(axis=1) / draws, information / draws
 
 
+class Maximum(NamedTuple):
+    """Where the complete-data likelihood is largest: the values, and m(θ) there with its Jacobian."""
+
+    values: Values
+    typical: Typical
+
+
 def maximise(
     problem: Problem,
     plan: Plan,
     values: Values,
     statistics: Statistics,
     *,
+    typical: Typical | None = None,
+    precision: Array | None = None,
     step: float = 1.0,
     floor: float = 0.0,
-) -> Values:
+) -> Maximum:
     """Return the values that maximise the complete-data likelihood, given its statistics.
 
     Parameters
@@ -323,6 +341,10 @@ def maximise(
     values : Values
         Those the statistics were taken at.
     statistics : Statistics
+    typical : Typical, optional
+        m(θ) at these values with its Jacobian, where it is known.
+    precision : (etas, etas) float, optional
+        Ω⁻¹ there.
     step : float
         Share of the Newton step that coordinates without closed form go.
     floor : float
@@ -343,15 +365,17 @@ def maximise(
             low[place] = max(low[place], min(space.sigma[k].free(least) - space.sigma[k].free(sigma[k]), 0.0))
         move = _best_move(information / step, slope, low, high)
     if len(plan.regressed):
-        precision = np.linalg.inv(problem.occasions.expand(omega))
-        typical = problem.typical(theta, jacobian=True)
-        assert typical.jacobian is not None
+        if precision is None:
+            precision = np.linalg.inv(problem.occasions.expand(omega))
+        here = problem.typical(theta, jacobian=True) if typical is None else typical
+        assert here.jacobian is not None
         slope = np.array([space.theta[k].slope(theta[k]) for k in plan.regressed])
-        design = typical.jacobian[: problem.n_eta, plan.regressed][..., plan.first_block] * slope[None, :, None]
         m = len(plan.regressed)
-        weighted = (precision @ design.reshape(len(design), -1)).reshape(design.shape).transpose(1, 0, 2).reshape(m, -1)
-        rest = statistics.u - plan.mean(typical.slots)
-        normal, right = weighted @ design.transpose(1, 0, 2).reshape(m, -1).T, weighted @ rest.ravel()
+        along = plan.by_subject(here.jacobian[: problem.n_eta, plan.regressed])
+        design = (along * slope[None, :, None]).transpose(1, 0, 2).reshape(m, problem.n_eta, -1)
+        weighted = (precision @ design).reshape(m, -1)
+        rest = statistics.u - plan.mean(here.slots)
+        normal, right = weighted @ design.reshape(m, -1).T, weighted @ rest.ravel()
         if prior is not None:
             rows = plan.coordinates(space, [*plan.regressed], [])
             normal, right = normal + 0.5 * prior.curvature[np.ix_(rows, rows)], right - 0.5 * prior.gradient[rows]
@@ -362,8 +386,9 @@ def maximise(
         theta[k] = space.theta[k].natural(space.theta[k].free(theta[k]) + d)
     for k, d in zip(plan.newton_sigma, move[len(plan.newton) :], strict=True):
         sigma[k] = space.sigma[k].natural(space.sigma[k].free(sigma[k]) + d)
+    new = problem.typical(theta, jacobian=True)
     if space.omega_map.rows:
-        mean = plan.mean(problem.typical(theta).slots)
+        mean = plan.mean(new.slots)
         cross = statistics.u @ mean.T
         squares = problem.occasions.collapse(statistics.uu - cross - cross.T + mean @ mean.T)
         penalty = None
@@ -372,7 +397,7 @@ def maximise(
         omega = best_omega(space, omega, squares, problem.occasions.draws, floor, penalty)
     for (k, _), square in zip(plan.scales, statistics.squares, strict=True):
         sigma[k] = math.sqrt(max(square, floor * sigma[k] ** 2))
-    return Values(theta, omega, sigma)
+    return Maximum(Values(theta, omega, sigma), new)
 
 
 def _best_move(matrix: Array, slope: Array, low: Array, high: Array) -> Array:
@@ -398,7 +423,7 @@ def _solve(matrix: Array, right: Array) -> Array:
     scale = np.sqrt(matrix.diagonal())
     scale = np.where(scale > 0, scale, np.inf)  # a coordinate without information stays where it is
     scaled = matrix / scale[:, None] / scale
-    np.fill_diagonal(scaled, 1.0)
+    scaled.flat[:: len(scaled) + 1] = 1.0
     try:
         return np.asarray(np.linalg.solve(scaled, right / scale) / scale)
     except np.linalg.LinAlgError:

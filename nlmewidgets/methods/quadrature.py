@@ -31,7 +31,7 @@ from nlmewidgets.methods.floor import floored
 from nlmewidgets.methods.laplace import CHUNK, Averages, evaluate_laplace, inverse_factor, score
 from nlmewidgets.methods.marginal import Approximation, Evaluation, log_det, precision_of
 
-__all__ = ["AGQ", "affordable_nodes", "evaluate_quadrature", "nodes_within"]
+__all__ = ["AGQ", "evaluate_quadrature", "nodes_within"]
 
 
 _MOST_POINTS = 2_000_000
@@ -54,11 +54,6 @@ def nodes_within(q: int, points: int = 5_000, most: int = 15) -> int:
     while nodes + 2 <= most and (nodes + 2) ** q <= points:
         nodes += 2
     return nodes
-
-
-def affordable_nodes(problem: Problem) -> int:
-    """Return the nodes per dimension of a quadrature that takes a second or two at most."""
-    return nodes_within(grid_dimension(problem), min(5_000, 50_000_000 // max(problem.n_obs, 1)))
 
 
 def by_occasion(problem: Problem) -> bool:

@@ -23,16 +23,16 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
-from nlmewidgets.core.problem import Problem
+from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.core.sample import ChainState, Proposal, Target, refresh, sweep
-from nlmewidgets.methods.base import Iteration, Method
+from nlmewidgets.methods.base import Iteration, Lazy, Method
 from nlmewidgets.methods.ending import ending
 from nlmewidgets.methods.marginal import log_det, precision_of
 from nlmewidgets.methods.mstep import Plan, Statistics, maximise
 from nlmewidgets.methods.orient import well_begun
 from nlmewidgets.methods.phases import PhaseControl, smoothing_length, trend_of
-from nlmewidgets.methods.quadrature import affordable_nodes, evaluate_quadrature
 from nlmewidgets.methods.saem_state import Progress, State, restore_generator, stored_generator
+from nlmewidgets.methods.settled import settled_quadrature
 
 __all__ = ["SAEM"]
 
@@ -41,6 +41,10 @@ _CHAINS_IN_TOTAL = 200
 _CHAINS_EACH = 20
 _CHEAP_PREDICTIONS = 8_000
 """Made at once, they cost little more than a few hundred (docs/decisions/0017)."""
+_GOOD_GUIDE = 0.7
+"""Share of proposals around the modes accepted, from which on they need the other kernels less (0035)."""
+_NEAR = 1e-4
+"""Of −2 log likelihood, a subject: how exactly modes are found for proposals and display."""
 _POWER = 0.7
 _ANNEALED = 75
 """Iterations of an automatic exploration with annealing."""
@@ -114,7 +118,7 @@ class SAEM(Method):
 
     def ofv(self, problem: Problem, values: Values) -> float:
         """Return −2 log L by quadrature: SAEM maximises the likelihood itself."""
-        return evaluate_quadrature(problem, values, affordable_nodes(problem)).ofv
+        return settled_quadrature(problem, values)[0].ofv
 
     def steps(self, problem: Problem, start: Values, rng: np.random.Generator) -> Iterator[Iteration]:
         """Yield every iteration, from 0 (the start)."""
@@ -153,9 +157,7 @@ class SAEM(Method):
 
     def finish(self, problem: Problem, last: Iteration) -> Iteration:
         """Return the iteration with −2 log L by quadrature and the modes as etas."""
-        nodes = affordable_nodes(problem)
-        result = evaluate_quadrature(problem, last.values, nodes)
-        by = "laplace" if nodes == 1 else f"agq, {nodes} nodes"
+        result, by = settled_quadrature(problem, last.values, last.arrays.get("saem_centre"))
         return replace(last, ofv=result.ofv, ofv_by=by, eta=result.eta)
 
     # ------------------------------------------------------------------ algorithm
@@ -176,7 +178,7 @@ class SAEM(Method):
         chains = self.chains or chains_for(n, problem.n_obs)
         with np.errstate(all="ignore"):
             ofv, proposal = _look(problem, start, None)
-            target = _target(problem, start)
+            target = _target(problem, start, problem.typical(start.theta))
             chain = ChainState.at(target, np.tensordot(target.chol, 0.5 * rng.standard_normal((q, chains, n)), 1))
             for _ in range(self.burn_in):
                 chain = sweep(target, chain, rng, proposal)
@@ -195,12 +197,12 @@ class SAEM(Method):
         )
 
     def _run(self, problem: Problem, plan: Plan, state: State, rng: np.random.Generator) -> Iterator[Iteration]:
-        target = _target(problem, state.values)
+        typical = problem.typical(state.values.theta, jacobian=True)
+        target = _target(problem, state.values, typical)
         while not state.progress.done:
             gamma = (state.progress.smoothed + 1.0) ** -_POWER if state.progress.smoothing else 1.0
             with np.errstate(all="ignore"):
-                state, target = self._advance(problem, plan, state, target, gamma, rng)
-                state = replace(state, progress=self._counted(state))
+                state, target, typical = self._advance(problem, plan, state, target, typical, gamma, rng)
                 k = state.progress.k
                 if k % self.objective_every == 0 or k in (1, 2, 5, 10) or state.progress.done:
                     ofv, proposal = _look(problem, state.values, state.proposal)
@@ -208,41 +210,60 @@ class SAEM(Method):
             yield self._iteration(problem, state, gamma, rng)
 
     def _advance(
-        self, problem: Problem, plan: Plan, state: State, target: Target, gamma: float, rng: np.random.Generator
-    ) -> tuple[State, Target]:
+        self,
+        problem: Problem,
+        plan: Plan,
+        state: State,
+        target: Target,
+        typical: Typical,
+        gamma: float,
+        rng: np.random.Generator,
+    ) -> tuple[State, Target, Typical]:
         """Return the state after simulation, approximation and maximisation, and the chains' next target."""
         p = state.progress
         annealed = _ANNEALED if self.explore == "auto" else self.explore // 2
         floor = self.annealing if not p.smoothing and p.explored < annealed else 0.0
-        # The proposals around the modes do most of the work; the others take turns to reach what they miss.
-        turn = (p.k + 1) % 3
-        chains = sweep(target, state.chains, rng, state.proposal, prior=turn == 0, single=turn == 1, block=turn == 2)
+        # The proposals around the modes do most of the work; the others take turns to reach what they miss,
+        # every other iteration where the modes are a good guide.
+        turn, off = divmod(p.k, 2) if state.chains.met > _GOOD_GUIDE else (p.k, 0)
+        which = -1 if off else turn % 3
+        chains = sweep(target, state.chains, rng, state.proposal, prior=which == 0, single=which == 1, block=which == 2)
         f = chains.f
         fresh = Statistics.of(problem, plan, state.values, target.typical, chains.eta, f)
         statistics = state.statistics.towards(fresh, gamma)
-        values = maximise(problem, plan, state.values, statistics, step=gamma, floor=floor)
-        moved = _target(problem, values)
+        values, new = maximise(
+            problem,
+            plan,
+            state.values,
+            statistics,
+            typical=typical,
+            precision=target.precision,
+            step=gamma,
+            floor=floor,
+        )
+        moved = _target(problem, values, new)
         # Individual parameters stay where they are: a mu-referenced theta moves its etas.
         eta = chains.eta + (plan.mean(target.typical) - plan.mean(moved.typical))[:, None, :]
         chains = refresh(moved, chains, eta, None if len(plan.newton) else f)
         x = problem.space.pack(values)
+        trace = state.trace if p.smoothing else np.concatenate([state.trace[-_WINDOW + 1 :], x[None]])
         m = p.smoothed + 1 if p.smoothing else 1
-        moments = eta.mean(axis=1), (eta * eta).mean(axis=1)
-        return replace(
+        state = replace(
             state,
+            progress=self._counted(p, trace, eta.shape[1]),
             values=values,
             # Weights that grow with k forget how the smoothing began.
             average=x if m == 1 else state.average + 2.0 / (m + 1.0) * (x - state.average),
             chains=chains,
             statistics=statistics,
-            first=state.first + (moments[0] - state.first) / m,
-            second=state.second + (moments[1] - state.second) / m,
-            trace=state.trace if p.smoothing else np.concatenate([state.trace[-_WINDOW + 1 :], x[None]]),
-        ), moved
+            first=state.first + (_mean(eta) - state.first) / m,
+            second=state.second + (_mean(eta * eta) - state.second) / m,
+            trace=trace,
+        )
+        return state, moved, new
 
-    def _counted(self, state: State) -> Progress:
+    def _counted(self, p: Progress, trace: Array, chains: int) -> Progress:
         """Return the progress after one more iteration: which phase is next, or that this was the last."""
-        p = state.progress
         extra, end = self.control.take()
         if p.smoothing:
             p = replace(p, smoothed=p.smoothed + 1, planned=p.planned + extra)
@@ -251,19 +272,18 @@ class SAEM(Method):
         if extra:
             p = replace(p, hold=max(p.hold, p.explored if self.explore == "auto" else self.explore) + extra)
         over, settled = p.explored >= (_LONGEST if self.explore == "auto" else self.explore), False
-        judged = p.explored >= _ANNEALED + _WINDOW and len(state.trace) == _WINDOW
+        judged = p.explored >= _ANNEALED + _WINDOW and len(trace) == _WINDOW
         if self.explore == "auto" and p.explored >= _ANNEALED + _WINDOW and p.explored % _EVERY == 0:
-            settled = not trend_of(state.trace).moving.any()
+            settled = not trend_of(trace).moving.any()
             over = over or settled
         if not end and (not over or p.explored < p.hold):
             return p
         if self.smooth != "auto":
             planned = self.smooth
         else:
-            chains = state.chains.eta.shape[1]
-            wanted = smoothing_length(trend_of(state.trace).persistence, chains, self.tolerance)
+            wanted = smoothing_length(trend_of(trace).persistence, chains, self.tolerance)
             planned = min(max(wanted, _SHORTEST_SMOOTHING), _LONGEST)
-        drifting = judged and bool(trend_of(state.trace).far.any())
+        drifting = judged and bool(trend_of(trace).far.any())
         return replace(p, smoothing=True, planned=planned, settled=settled, done=planned == 0, drifting=drifting)
 
     def _iteration(self, problem: Problem, state: State, gamma: float, rng: np.random.Generator) -> Iteration:
@@ -273,6 +293,7 @@ class SAEM(Method):
         details = {"gamma": gamma, "acceptance": state.chains.accepted}
         if problem.penalty is not None:
             details["prior"] = problem.penalty.value(values)
+        words = rng.bit_generator.state
         status, text = ending(space, values) if p.done else ("running", "")
         if p.done and p.drifting:
             status, text = "limit", _DRIFTING + text
@@ -288,7 +309,7 @@ class SAEM(Method):
             message=self._message(p) + text if p.done else "",
             progress=self._share(p),
             details=details,
-            arrays=state.arrays() | {"saem_generator": stored_generator(rng)},
+            arrays=Lazy(lambda: state.arrays() | {"saem_generator": stored_generator(words)}),
         )
 
     def _message(self, p: Progress) -> str:
@@ -327,17 +348,16 @@ def _look(problem: Problem, values: Values, last: Proposal | None) -> tuple[floa
     precision, log_omega = precision_of(problem.occasions.expand(values.omega))
     start = None if last is None else last.centre
     typical = problem.typical(values.theta).slots
-    modes = find_modes(problem, typical, precision, values.sigma, start, tolerance=1e-6)
+    modes = find_modes(problem, typical, precision, values.sigma, start, tolerance=_NEAR)
     ofv = float((modes.value + log_omega + log_det(0.5 * modes.hessian)).sum())
     return ofv, Proposal.near(modes, precision)
 
 
-def _target(problem: Problem, values: Values) -> Target:
+def _mean(draws: Array) -> Array:
+    """Return the mean over the second axis, without the overhead of `mean`."""
+    return np.asarray(np.add.reduce(draws, axis=1) / draws.shape[1])
+
+
+def _target(problem: Problem, values: Values, typical: Typical) -> Target:
     omega = problem.occasions.expand(values.omega)
-    return Target(
-        problem,
-        problem.typical(values.theta).slots,
-        np.linalg.inv(omega),
-        np.linalg.cholesky(omega),
-        values.sigma,
-    )
+    return Target(problem, typical.slots, np.linalg.inv(omega), np.linalg.cholesky(omega), values.sigma)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ class State:
             "saem_eta": chains.eta,
             "saem_density": np.stack([chains.data, chains.prior]),
             "saem_prediction": chains.f,
-            "saem_scale": np.array([*chains.scale, chains.block_scale, chains.accepted]),
+            "saem_scale": np.array([*chains.scale, chains.block_scale, chains.accepted, chains.met]),
             "saem_u": statistics.u,
             "saem_uu": statistics.uu,
             "saem_squares": statistics.squares,
@@ -131,24 +132,24 @@ class State:
         p = len(plan.newton) + len(plan.newton_sigma)
         wanted = {
             "saem_eta": (q, *chains, n),
+            "saem_prediction": (*chains, problem.n_obs),
+            "saem_scale": (q + 3,),
             "saem_average": (free,),
             "saem_squares": (len(plan.scales),),
             "saem_information": (p, p),
         }
-        if any(a[name].shape != shape for name, shape in wanted.items()):
+        if any(name not in a or a[name].shape != shape for name, shape in wanted.items()):
             return None
         *counts, ofv = a["saem_progress"]
         explored, smoothed, planned, hold = (int(x) for x in counts[:4])
-        *scale, block_scale, accepted = a["saem_scale"]
+        *scale, block_scale, accepted, met = a["saem_scale"]
         data, prior = a["saem_density"]
         values = Values(a["saem_theta"], a["saem_omega"], a["saem_sigma"])
-        f = a.get("saem_prediction")
-        if f is None:  # a fit of an earlier version
-            f = problem.predict(problem.slots(problem.typical(values.theta).slots, a["saem_eta"]))
+        own = float(block_scale), a["saem_prediction"], float(accepted), float(met)
         return cls(
             values=values,
             average=a["saem_average"],
-            chains=ChainState(a["saem_eta"], data, prior, np.array(scale), float(block_scale), f, float(accepted)),
+            chains=ChainState(a["saem_eta"], data, prior, np.array(scale), *own),
             statistics=Statistics(a["saem_u"], a["saem_uu"], a["saem_squares"], a["saem_slope"], a["saem_information"]),
             proposal=Proposal.around(a["saem_centre"], a["saem_precision"]),
             first=a["conditional_mean"],
@@ -162,9 +163,8 @@ class State:
 _WORD = 32
 
 
-def stored_generator(rng: np.random.Generator) -> Array:
-    """Return the state of a PCG64 generator as whole numbers below 2³²; empty for another kind."""
-    state = rng.bit_generator.state
+def stored_generator(state: Mapping[str, Any]) -> Array:
+    """Return the state of a PCG64 generator (`bit_generator.state`) as whole numbers; empty for another kind."""
     if state["bit_generator"] != "PCG64":
         return np.zeros(0)
     words = [(state["state"][name] >> (_WORD * i)) & (2**_WORD - 1) for name in ("state", "inc") for i in range(4)]

@@ -88,7 +88,7 @@ def test_repeated_steps_reach_the_maximum_of_the_complete_data_likelihood(name: 
         typical = problem.typical(values.theta).slots
         e = individual - plan.mean(typical)[:, None, :]
         f = problem.predict(problem.slots(typical, e))
-        values = maximise(problem, plan, values, Statistics.of(problem, plan, values, typical, e, f, weights))
+        values = maximise(problem, plan, values, Statistics.of(problem, plan, values, typical, e, f, weights)).values
     found = optimize.minimize(minus2loglik, space.pack(values), method="BFGS", options={"gtol": 1e-4})
     # BFGS by differences starts there and finds nothing better than rounding.
     assert minus2loglik(space.pack(values)) - found.fun < 1e-6

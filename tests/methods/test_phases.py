@@ -158,13 +158,13 @@ def test_arrays_of_another_problem_are_not_used(theophylline: nw.Data, oral_mode
 def test_a_generator_goes_on_where_it_was_stored() -> None:
     rng, other = np.random.default_rng(8), np.random.default_rng(9)
     rng.integers(0, 10, 3, dtype=np.int32)  # leaves half a word behind
-    stored = stored_generator(rng)
+    stored = stored_generator(rng.bit_generator.state)
     assert (stored == np.floor(stored)).all()
     restore_generator(other, stored)
     np.testing.assert_array_equal(rng.integers(0, 10, 9, dtype=np.int32), other.integers(0, 10, 9, dtype=np.int32))
     np.testing.assert_array_equal(rng.standard_normal(9), other.standard_normal(9))
     foreign = np.random.Generator(np.random.MT19937(1))
-    assert not len(stored_generator(foreign))
+    assert not len(stored_generator(foreign.bit_generator.state))
     restore_generator(foreign, stored)  # stays as it is
 
 
