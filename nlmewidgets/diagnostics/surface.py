@@ -16,7 +16,7 @@ Bates & Watts (1988), Nonlinear Regression Analysis and Its Applications, doi:10
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -251,16 +251,15 @@ def surface(
     centre = at(middle, values, start)
     if not math.isfinite(centre.value):
         raise ModelError("The objective is not a number at these values, so there is nothing to look around from.")
-    box, correlation = _box(at, axes, middle, centre, zoom)
+    nothing = (np.zeros(0), np.zeros(0))
+    seen = Surface((first, second), nothing, np.zeros((0, 0)), values, centre.value, centre.by, profile, math.nan, 0.0)
+    box, correlation = yield from _box(at, axes, middle, centre, zoom, seen)
+    seen = replace(seen, correlation=correlation)
     scales = [np.linspace(low, high, points) for low, high in box]
     kept = profile or problem.n_eta * problem.n_subjects * points**2 <= _KEPT
     known: dict[tuple[int, int], _Point] = {}
     ofv = np.full((points, points), np.nan)
-    nothing = np.zeros((0, 0))
     natural = [axis.natural(scale) for axis, scale in zip(axes, scales, strict=True)]
-    empty = (np.zeros(0), np.zeros(0))
-    seen = Surface((first, second), empty, nothing, values, centre.value, centre.by, profile, correlation, 0.0)
-    yield seen
     begin = [np.searchsorted(scale, m) for scale, m in zip(scales, middle, strict=True)]
     stride = (points - 1) // 4
     while stride:
@@ -342,9 +341,12 @@ def _nearest(known: Mapping[tuple[int, int], _Point], i: int, j: int, stride: in
 
 
 def _box(
-    at: _Evaluator, axes: tuple[_Axis, ...], middle: Array, centre: _Point, zoom: float
-) -> tuple[list[tuple[float, float]], float]:
-    """Return the range along each scale, and the correlation of both by the curvature at the centre."""
+    at: _Evaluator, axes: tuple[_Axis, ...], middle: Array, centre: _Point, zoom: float, seen: Surface
+) -> Generator[Surface, None, tuple[list[tuple[float, float]], float]]:
+    """Return the range along each scale, and the correlation of both by the curvature at the centre.
+
+    What has been seen so far is yielded after every evaluation, so that it can be left.
+    """
 
     def value(*away: float) -> float:
         return at(middle + np.array(away), centre.values, centre.eta).value
@@ -353,14 +355,21 @@ def _box(
     for k in range(2):
         for _ in range(2):  # a second time with the step that raises the objective by about one
             away = steps[k] * np.eye(2)[k]
-            up, down = value(*away), value(*-away)
+            up = value(*away)
+            yield seen
+            down = value(*-away)
+            yield seen
             slope[k] = (up - down) / (2.0 * steps[k])
             bend[k, k] = (up + down - 2.0 * centre.value) / steps[k] ** 2
             if not bend[k, k] > 0:
                 break
             steps[k] = min(max(math.sqrt(2.0 / bend[k, k]), 1e-4), 0.5)
     a, b = steps
-    bend[0, 1] = bend[1, 0] = (value(a, b) - value(a, -b) - value(-a, b) + value(-a, -b)) / (4.0 * a * b)
+    crossed = 0.0
+    for i, j in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        crossed += i * j * value(i * a, j * b)
+        yield seen
+    bend[0, 1] = bend[1, 0] = crossed / (4.0 * a * b)
     farthest = np.array([_FARTHEST[axis.kind] for axis in axes])
     half, shift, correlation = 0.5 * farthest, np.zeros(2), math.nan
     if np.isfinite(bend).all() and np.linalg.eigvalsh(bend)[0] > 0:

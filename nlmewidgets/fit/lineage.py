@@ -163,6 +163,7 @@ def _facts(one: Fit, two: Fit, comparable: bool) -> pd.DataFrame:
             "parameters": f"{two.n_parameters - one.n_parameters:+d}",
         }
     table["change"] = [changes.get(str(name), "") for name in table.index]
+    table.index.name = "fit"
     return table
 
 

@@ -106,10 +106,12 @@ class DesignPanel(Panel):
             description=f"Samples ({unit})" if unit else "Samples at", continuous_update=False, placeholder="1, 4, 12"
         )
         self.text_times.style.description_width = "initial"
-        self.text_times.layout = ipw.Layout(flex="1 1 320px")
+        self.text_times.layout = ipw.Layout(flex="1 1 260px")
         self.add = ipw.Button(description="Add", icon="plus", tooltip="A sample in the middle of the widest gap")
         self.drop = ipw.Button(description="Remove", icon="minus", tooltip="Take out the sample touched last")
-        self.pin = ipw.Button(description="Pin", icon="thumb-tack", tooltip="Compare with this design from here on")
+        self.pin = ipw.Button(
+            description="Pin design", icon="thumb-tack", tooltip="Compare with this design from here on"
+        )
         self.reset = ipw.Button(description="As observed", tooltip="The design of this subject in the data")
         actions = ((self.add, self.add_sample), (self.drop, self.remove), (self.pin, self.pin_design))
         for button, action in (*actions, (self.reset, self.as_observed)):
@@ -313,6 +315,8 @@ class DesignPanel(Panel):
         if self._quiet:
             return
         state = self.state
+        if self.answer is None:
+            self.text.value = "<span class='soft' aria-live='polite'>Computing …</span>"
         self._planning.put(
             _Request(
                 state.model_now,

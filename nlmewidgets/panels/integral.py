@@ -114,6 +114,8 @@ class IntegralPanel(Panel):
         if not self.state.model.space.eta:
             return
         etas = tuple(n for n in dict.fromkeys((self.first.value, self.second.value)) if n)
+        if self.answer is None:
+            self.text.value = "<span class='soft' aria-live='polite'>Computing …</span>"
         self._looking.put(
             _Request(
                 self.state.problem,

@@ -157,10 +157,12 @@ class RunsPanel(Panel):
         with self.state.lock:
             self._show_pair(True)
             titles = dict(zip(("first", "second"), pair.names, strict=True))
-            for view, table in ((self.facts, found.facts), (self.estimates, found.estimates)):
+            signs = {"change": "{:+.3g}", "SEs": "{:+.2f}"}
+            moved = {c: found.estimates[c].map(f.format) for c, f in signs.items() if c in found.estimates}
+            for view, table in ((self.facts, found.facts), (self.estimates, found.estimates.assign(**moved))):
                 view.root.layout.width = "auto"
                 text = list(titles.values()) if view is self.facts else ()
-                view.show(table.rename(columns=titles), text=text, index=str(table.index.name or ""))
+                view.show(table.rename(columns=titles), text=text, index=str(table.index.name))
             rows = "<br>".join(html.escape(line) for line in found.code)
             self.code.value = (
                 f"<div class='nlme-caption'><span class='soft'>Declaration, {html.escape(pair.names[0])} (−) and "
@@ -168,7 +170,9 @@ class RunsPanel(Panel):
                 if rows
                 else "<div class='nlme-caption'><span class='soft'>The declarations are the same.</span></div>"
             )
-            verdict = found.verdict.replace("first", f"run {pair.names[0]}").replace("second", f"run {pair.names[1]}")
+            verdict = found.verdict
+            for word, name in titles.items():
+                verdict = verdict.replace(f"The {word}", f"Run {name}").replace(f"the {word}", f"run {name}")
             self.verdict.value = f"<span class='soft'>{html.escape(f'{verdict} {self._moved(found, pair)}')}</span>"
 
     @staticmethod

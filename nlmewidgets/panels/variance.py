@@ -19,8 +19,9 @@ from nlmewidgets.panels.theme import DATA, MUTED, SERIES
 
 __all__ = ["VariancePanel"]
 
-_TIMES = 61
-_DRAWS = 400
+_TIMES, _DRAWS = 101, 1000
+_FEW_TIMES, _FEW_DRAWS = 41, 200
+"""Where predictions are integrated or observations drawn."""
 _WRONG = 0.1
 """Share by which a linearised variance is off that is called out."""
 _LABELLED = 0.08
@@ -33,6 +34,7 @@ class _Request:
     values: Values
     subject: Any
     label: str
+    draws: int
 
 
 class VariancePanel(Panel):
@@ -63,7 +65,7 @@ class VariancePanel(Panel):
         self.frame = Frame(Ruler(data.axis_label("TIME", "Time"), "bottom"), Ruler("Variance", "left"), height="380px")
         scales, none = self.frame.scales, [0.0, 1.0]
         self.labels = bq.Label(
-            x=none, y=none, text=["", ""], scales=scales, colors=[DATA], default_size=12, align="middle", visible=False
+            x=none, y=none, text=["", ""], scales=scales, colors=[DATA], default_size=12, align="start", visible=False
         )
         self.line = bq.Lines(
             x=none,
@@ -87,6 +89,12 @@ class VariancePanel(Panel):
         """ID of whose doses and covariates count: the subject selected last, or the first."""
         return self.state.selected_ids[-1] if self.state.selected_ids else self.state.data.ids[0]
 
+    @property
+    def _dear(self) -> bool:
+        """Whether predictions are integrated, or observations have to be drawn."""
+        problem = self.state.problem
+        return bool(getattr(problem.structure, "precision", 0.0)) or not problem.plain_rows.all()
+
     def ask(self) -> None:
         """Have the parts computed at the values shown."""
         state = self.state
@@ -100,14 +108,17 @@ class VariancePanel(Panel):
                     f"ID {self.subject} has no observation of {state.output_name(state.dvid)}; select another."
                 )
                 return
-            grid = one.on_grid(_TIMES, dvid=state.dvid if len(state.dvids) > 1 else None)
+            grid = one.on_grid(_FEW_TIMES if self._dear else _TIMES, dvid=state.dvid if len(state.dvids) > 1 else None)
             try:
                 self._grid = (key, state.model.problem(grid))
             except NlmeError as refusal:
                 self._refuse(str(refusal))
                 return
         label = state.point.label if state.point.values is state.shown else "the values shown"
-        self._splitting.put(_Request(self._grid[1], state.shown, self.subject, label))
+        if self.found is None:
+            self.text.value = "<span class='soft' aria-live='polite'>Computing …</span>"
+        draws = _FEW_DRAWS if self._dear else _DRAWS
+        self._splitting.put(_Request(self._grid[1], state.shown, self.subject, label, draws))
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for what is being computed."""
@@ -116,7 +127,7 @@ class VariancePanel(Panel):
     @staticmethod
     def _compute(request: _Request) -> tuple[_Request, VarianceInTime | str]:
         try:
-            return request, variance_in_time(request.problem, request.values, n=_DRAWS)
+            return request, variance_in_time(request.problem, request.values, n=request.draws)
         except (NlmeError, ArithmeticError, np.linalg.LinAlgError) as refusal:
             return request, str(refusal)
 
@@ -203,7 +214,7 @@ class VariancePanel(Panel):
                 self.areas[name].y = factor * np.concatenate([high, low[::-1]])
             k = int(np.argmax(high - low))
             if factor * (high - low)[k] > _LABELLED * top:
-                inside = min(max(k, 6), len(found.times) - 7)  # a name at the edge would be cut
+                inside = min(k, round(0.85 * len(found.times)))  # a name at the edge would be cut
                 names.append((float(found.times[inside]), factor * 0.5 * float((low + high)[inside]), name))
         with self.labels.hold_sync():
             self.labels.visible = bool(names)
@@ -225,12 +236,13 @@ class VariancePanel(Panel):
         k = int(np.argmax(found.total))
         parts = [
             f"Variance of an observation{output} with the doses and covariates of ID {self.request.subject}, at "
-            f"{self.request.label}, from {_DRAWS} simulated subjects."
+            f"{self.request.label}, from {self.request.draws} simulated subjects."
         ]
         if not found.total[k] > 0:
             return " ".join([*parts, "It is zero."])
         shares = {name: 100.0 * v[k] / found.total[k] for name, v in found.parts.items()}
-        listed = ", ".join(f"{name} {v:.0f} %" for name, v in sorted(shares.items(), key=lambda p: -p[1]))
+        ordered = sorted(shares.items(), key=lambda p: -p[1])
+        listed = ", ".join(f"{name} {v:.0f} %" for name, v in ordered if abs(v) >= 1.0)
         parts.append(
             f"Largest at {found.times[k]:.3g}{unit}: standard deviation {np.sqrt(found.total[k]):.3g}"
             f"{' ' + measured if measured else ''}, {100 * found.between[k] / found.total[k]:.0f} % of the variance "
@@ -242,8 +254,8 @@ class VariancePanel(Panel):
             j = int(np.argmax(off))
             if off[j] > _WRONG:
                 parts.append(
-                    f"The linearised variance (dashed) is {100 * off[j]:.0f} % off at {found.times[j]:.3g}{unit}: FO's "
-                    "likelihood is wrong by that."
+                    f"The linearised variance (dashed) is {100 * off[j]:.0f} % off at {found.times[j]:.3g}{unit}, and "
+                    "so is what FO takes for it."
                 )
             else:
                 parts.append("The linearised variance (dashed) is close to it everywhere.")

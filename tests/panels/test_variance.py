@@ -40,7 +40,7 @@ def test_the_stack_is_the_variance_of_simulated_observations(model, data) -> Non
 def test_it_follows_sliders_selection_and_shares(panel, model, data) -> None:
     assert "doses and covariates of ID 1, at the slider values" in panel.text.value
     assert "standard deviation" in panel.text.value
-    expected = variance_in_time(model.problem(data.subset([1]).on_grid(61)), model.values)
+    expected = variance_in_time(model.problem(data.subset([1]).on_grid(101)), model.values, n=1000)
     assert np.array_equal(panel.found.total, expected.total)
     assert panel.frame.y.axis.label == "Variance (mg/L)²"
     table = tables_of(panel.frame.figure)["up to eta_ka"]
