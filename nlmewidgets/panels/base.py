@@ -54,11 +54,12 @@ class Panel:
 
     def show(self) -> None:
         """Make the panel visible: build it if need be and draw what changed meanwhile."""
-        self.visible = True
-        if not self._built:
-            self._built = True
-            self.build()
-        self._draw_stale()
+        with self.state.lock:  # a running fit draws from a thread of its own
+            if not self._built:
+                self.build()
+                self._built = True
+            self.visible = True
+            self._draw_stale()
 
     def hide(self) -> None:
         """Stop drawing until shown again."""
@@ -76,9 +77,10 @@ class Panel:
         """End what is computed beside the interface, if anything is: the panel is shown no more."""
 
     def _changed(self, part: str) -> None:
-        self._stale.add(part)
-        if self.visible:
-            self._draw_stale()
+        with self.state.lock:
+            self._stale.add(part)
+            if self.visible:
+                self._draw_stale()
 
     def _draw_stale(self) -> None:
         for part in self.parts:

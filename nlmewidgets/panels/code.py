@@ -18,7 +18,7 @@ class CodePanel(Panel):
     title = "Code"
     step: ClassVar[str] = "out"
     parts: ClassVar[dict[str, tuple[str, ...]]] = {
-        "draw": ("params", "fixed", "method", "options", "selected_ids", "ofv")
+        "draw": ("params", "fixed", "method", "options", "selected_ids", "excluded", "excluded_records", "ofv")
     }
 
     def build(self) -> None:

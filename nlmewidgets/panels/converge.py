@@ -33,7 +33,7 @@ class ConvergePanel(Panel):
             value=False, description="Last half", tooltip="Scale the axes to the last half of the iterations"
         )
         self.zoom.layout = ipw.Layout(width="86px")
-        self.zoom.observe(lambda _: self.draw(), "value")
+        self.zoom.observe(lambda _: self._changed("draw"), "value")
         self.key = legend(
             ("line", FIT, "objective and parameters"),
             ("line", TREND, "the method's own numbers"),

@@ -18,6 +18,8 @@ __all__ = ["CovariatesPanel", "badge", "percent"]
 
 def percent(share: float, decimals: int = 0) -> str:
     """Return a share as a percentage, without a minus sign before a zero."""
+    if not np.isfinite(share):
+        return "n/a"
     number = round(100.0 * share, decimals) + 0.0
     return f"{number:.{decimals}f} %"
 

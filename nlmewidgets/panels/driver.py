@@ -11,13 +11,20 @@ from typing import Any
 
 from nlmewidgets.core.errors import NlmeError
 
-__all__ = ["Job"]
+__all__ = ["Job", "failure"]
 
 _EVERY = 0.1
 """Seconds between two publications: ten a second are all an eye can use."""
 
 _SHARE = 4.0
 """Time for iterations between two publications, in units of what a publication takes."""
+
+
+def failure(error: Exception) -> str:
+    """Return why a fit ended, or never began, as a sentence."""
+    if isinstance(error, NlmeError):
+        return str(error)
+    return f"The fit failed ({type(error).__name__}: {error}); please report it."
 
 
 class Job:
@@ -102,10 +109,8 @@ class Job:
             if waiting:
                 self._publish(waiting)
             fit = self.run.result(history, stopped="Stopped by the user", elapsed=time.monotonic() - began)
-        except NlmeError as refusal:
-            fit, error = None, str(refusal)
-        except Exception as failure:  # shown in the panel: a thread's traceback would be seen by nobody
-            fit, error = None, f"The fit failed ({type(failure).__name__}: {failure}); please report it."
+        except Exception as problem:  # shown in the panel: a thread's traceback would be seen by nobody
+            fit, error = None, failure(problem)
         self._done(fit, error)
 
     def _work(self) -> None:

@@ -141,7 +141,8 @@ class Explorer(Runner, ipw.VBox):
         self._attached.clear()
         self.result, self.trace, self.control = None, (), None
         self.progress, self.status, self.message = 0.0, "idle", ""
-        self._traced, self.iteration, self.refit = None, None, ()
+        self.playback.begin()  # a run followed no more is the next one's affair
+        self._traced, self.refit = None, ()
         self.excluded = self.excluded_records = ()
         with self.attaching():
             self.setup(model, data)

@@ -33,6 +33,7 @@ class History:
         self._last: tuple[str, float] = ("", 0.0)
         self._restoring = False
         state.observe(self._changed, names=list(TRAITS))
+        self._tell()
 
     def _now(self) -> dict[str, Any]:
         return {name: getattr(self._state, name) for name in TRAITS}

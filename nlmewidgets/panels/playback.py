@@ -15,6 +15,9 @@ from nlmewidgets.panels.state import Point
 
 __all__ = ["Playback"]
 
+_Sought = tuple[Any, Any]
+"""An iteration whose etas are sought, and the problem they are of."""
+
 _EVERY = 0.2
 """Seconds between two iterations shown of a running fit: each is drawn by the visible panel."""
 
@@ -33,7 +36,8 @@ class Playback:
 
     def __init__(self, explorer: Any) -> None:
         self.explorer = explorer
-        self._seeking: Latest[int, tuple[int, Any, Look]] = Latest(self._seek, self._sought)
+        self._seeking: Latest[_Sought, tuple[_Sought, Look]] = Latest(self._seek, self._sought)
+        self._wanted: Any = None  # the iteration last chosen or followed
         self._syncing = False
         self._due = 0.0
         self._paused = False
@@ -68,6 +72,7 @@ class Playback:
 
     def end(self) -> None:
         """Choose no iteration any more, leaving what the panels show."""
+        self._wanted = None
         self._choose_silently(None)
 
     def live(self) -> None:
@@ -120,12 +125,11 @@ class Playback:
         if self._syncing or not explorer.trace:
             return
         if k is None:
+            self._wanted = None
             self._lengthened()
             if not explorer.running and explorer.result is not None:
                 fit = explorer.result
-                explorer.shown = fit.values
-                label = f"the {fit.method.upper()} estimates ({fit.status})"
-                explorer.point = explorer.point_of(fit, label)
+                explorer.shown, explorer.point = fit.values, explorer.point_of(fit)
             else:
                 self._put(explorer.trace[-1])
             return
@@ -139,21 +143,22 @@ class Playback:
     def _put(self, iteration: Any) -> None:
         explorer = self.explorer
         explorer.shown = iteration.values
-        problem = explorer.traced_problem
+        problem, self._wanted = explorer.traced_problem, iteration
         if iteration.eta.shape[1] == problem.n_subjects:
             explorer.point = Point(problem, iteration.values, iteration.eta, f"iteration {iteration.k}")
         else:
-            self._seeking.put(iteration.k)
+            self._seeking.put((iteration, problem))
 
-    def _seek(self, k: int) -> tuple[int, Any, Look]:
-        iteration, problem = iteration_at(self.explorer.trace, k), self.explorer.traced_problem
-        return k, problem, look(problem, iteration.values, self.explorer.method)
+    def _seek(self, request: _Sought) -> tuple[_Sought, Look]:
+        iteration, problem = request
+        return request, look(problem, iteration.values, self.explorer.method)
 
-    def _sought(self, found: tuple[int, Any, Look]) -> None:
-        k, problem, seen = found
+    def _sought(self, found: tuple[_Sought, Look]) -> None:
+        (iteration, problem), seen = found
         with self.explorer.lock:
-            if self.explorer.iteration == k:
-                self.explorer.point = Point(problem, seen.values, seen.eta, f"iteration {k}, etas sought again")
+            if iteration is self._wanted:
+                label = f"iteration {iteration.k}, etas sought again"
+                self.explorer.point = Point(problem, seen.values, seen.eta, label)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for etas that are being sought."""

@@ -9,10 +9,8 @@ from typing import Any, ClassVar
 import ipywidgets as ipw
 import numpy as np
 
-from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption
-from nlmewidgets.panels.driver import Job
-from nlmewidgets.panels.state import Point
+from nlmewidgets.panels.driver import Job, failure
 from nlmewidgets.panels.tables import TableView
 from nlmewidgets.panels.theme import SERIES
 from nlmewidgets.studies.race import Lane, Race, methods_race, starts_race
@@ -97,13 +95,14 @@ class RacePanel(Panel):
             if state.running:
                 return
             state.running = True
+        race = None
         try:
-            model, data, seed = state.model_now, state.data, state.seed
+            model, data, seed = state.model_now, state.data_kept, state.seed
             if self.kind.value == "methods":
                 options = {name: state.options_of(name) for name in chosen}
-                self.race = methods_race(model, data, chosen, options=options, seed=seed)
+                race = methods_race(model, data, chosen, options=options, seed=seed)
             else:
-                self.race = starts_race(
+                race = starts_race(
                     model,
                     data,
                     self.number.value,
@@ -112,9 +111,14 @@ class RacePanel(Panel):
                     options=state.method_options,
                     seed=seed,
                 )
-        except NlmeError as refusal:
-            state.status, state.message, state.running = "failed", str(refusal), False
+        except Exception as error:
+            state.status, state.message = "failed", failure(error)
+        finally:
+            if race is None:
+                state.running = False
+        if race is None:
             return
+        self.race = race
         self._lanes()
         state.control = None
         state.progress, state.status, state.message = 0.0, "running", "Racing …"
@@ -197,7 +201,7 @@ class RacePanel(Panel):
 
     def _ended(self, race: Any, error: str) -> None:
         state = self.state
-        with state.lock:
+        with state.lock, state.ending():
             if race is None:
                 state.status, state.message = "failed", error
             else:
@@ -207,7 +211,6 @@ class RacePanel(Panel):
                 state.progress = 1.0 if done else state.progress
                 state.message = f"{len(race.fits)} of {len(race.lanes)} lanes reached their end."
                 state.message += f" Lowest −2LL: {', '.join(e.label for e in race.leaders)}." if race.leaders else ""
-            state.running = False
         self.draw()
         self.buttons()
 
@@ -220,4 +223,4 @@ class RacePanel(Panel):
         state.result, state.trace, state.status = fit, fit.trace, fit.status
         state.take_estimates()
         state.shown = fit.values
-        state.point = Point(fit.problem, fit.values, fit.etas.T, f"the winner's estimates ({best.label})")
+        state.point = state.point_of(fit, f"the winner's estimates ({best.label})")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import traitlets as tl
 
-from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.fit import Fit, Run, time_left
 from nlmewidgets.fit.history import thinned
 from nlmewidgets.fit.live import look
-from nlmewidgets.panels.driver import Job
+from nlmewidgets.panels.driver import Job, failure
 from nlmewidgets.panels.fitting import FitBox
 from nlmewidgets.panels.playback import Playback
 from nlmewidgets.panels.state import Point, State
@@ -91,11 +91,15 @@ class Runner(State):
             if self.running:
                 return self
             self.running = True  # enables Stop, inside this very callback
+        run = None
         try:
             run = prepare()
-        except NlmeError as refusal:
-            self.status, self.message = "failed", str(refusal)
-            self.running = False
+        except Exception as error:
+            self.status, self.message = "failed", failure(error)
+        finally:  # an interrupt comes here too
+            if run is None:
+                self.running = False
+        if run is None:
             return self
         self._began = time.monotonic()
         self.control = getattr(run.method, "control", None)
@@ -108,9 +112,10 @@ class Runner(State):
 
     def stop(self) -> Self:
         """Ask a running fit to end; what it reached becomes the result."""
-        if self._job is not None and self._job.alive:
-            self.message = "Stopping after the iteration in hand …"
-            self._job.stop()
+        with self.lock:  # one that has just ended keeps its own words
+            if self.running and self._job is not None and self._job.alive:
+                self.message = "Stopping after the iteration in hand …"
+                self._job.stop()
         return self
 
     def extend(self, iterations: int) -> None:
@@ -147,7 +152,7 @@ class Runner(State):
                 self.message = f"Iteration {last.k}, {last.phase}: OFV {last.ofv:.3f}, {left}."
 
     def _ended(self, fit: Fit | None, error: str) -> None:
-        with self.lock:
+        with self.lock, self.ending():
             if self.workspace is not None:
                 self.workspace.ended()
             if fit is None:
@@ -159,13 +164,20 @@ class Runner(State):
                 self.status = fit.status
                 self.message = f"{fit.message} OFV {fit.ofv:.4f} ({fit.ofv_by}) in {fit.elapsed:.2f} s."
                 self.progress = 1.0 if fit.status == "converged" else self.progress
-                label = f"the {fit.method.upper()} estimates ({fit.status})"
                 self.shown = fit.values
-                self.point = self.point_of(fit, label)
+                self.point = self.point_of(fit)
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Let nothing run after what is done in here, whatever a panel that draws its end trips over."""
+        try:
+            yield
+        finally:
             self.running = False
 
-    def point_of(self, fit: Fit, label: str) -> Point:
+    def point_of(self, fit: Fit, label: str = "") -> Point:
         """Return where a fit ended, for all subjects: those that it left out are judged by it too."""
+        label = label or f"the {fit.method.upper()} estimates ({fit.status})"
         if fit.n_subjects == self.problem.n_subjects and fit.n_obs == self.problem.n_obs:
             return Point(fit.problem, fit.values, fit.etas.T, label)
-        return Point(self.problem, fit.values, look(self.problem, fit.values, self.method).eta, label)
+        return Point(self.problem, fit.values, look(self.problem, fit.values, fit.method).eta, label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,17 @@ class Selection(tl.HasTraits):
     ----------
     data : Data
     selected_ids : tuple
+    lock : RLock
+        Held by whoever draws or publishes: a click and a running fit may both be at it.
     """
 
     data: Data
     selected_ids = tl.Tuple()
     dvid = tl.Any()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.lock = threading.RLock()
+        super().__init__(*args, **options)
 
     @tl.validate("selected_ids")
     def _valid_selection(self, proposal: Any) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.fit.choices import choices
 from nlmewidgets.fit.link import data_from_source, decode, encode, source_of
+from nlmewidgets.fit.scale import refusal
 from nlmewidgets.fit.store import model_from_dict, model_to_dict
 from nlmewidgets.panels.selection import VIEW
 
@@ -86,13 +87,11 @@ def checked(state: Any, model: Model) -> dict[str, Any]:
                 return False
         return True
 
-    table = model.table()
-
     def some_names(value: Any) -> bool:
         return isinstance(value, list) and all(n in model.names for n in value)
 
     def within(name: str, value: Any) -> bool:
-        return _number(value) and bool(table.loc[name, "lower"] <= value <= table.loc[name, "upper"])
+        return _number(value) and not refusal(model.space, name, value)
 
     params = part(
         "params",

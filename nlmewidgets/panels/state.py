@@ -161,7 +161,6 @@ class State(View):
         self.dvids = list(dict.fromkeys(data.dvid.tolist())) or [1]
         self.set_trait("dvid", self.dvids[0])
         self.keep_view()
-        self.lock = threading.RLock()
         self._latest: Latest[_Request, Look | Refit | _Arrows] = Latest(self._compute, self._computed)
         self._first = threading.Event()
         self._errors: Latest[Any, tuple[Any, dict[str, float]]] = Latest(_errors_of, self._errors_found)
@@ -171,6 +170,7 @@ class State(View):
         self._cost = math.inf
         self._eta: Any = None
         self.pulled: Pull | None = None
+        self.arrows = {}
         nothing = np.zeros((self.problem.n_eta, self.problem.n_subjects))
         self.point = Point(self.problem, model.values, nothing, "the slider values")  # until the first look
         self.objective_by = ""

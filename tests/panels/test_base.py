@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nlmewidgets.panels.base import Ruler, _log_ticks, round_ticks
+import nlmewidgets as nw
+from nlmewidgets.panels.base import Panel, Ruler, _log_ticks, round_ticks
+from nlmewidgets.panels.selection import Selection
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(3, 8))
@@ -55,3 +60,42 @@ def test_a_constant_gets_a_domain_around_it() -> None:
     ruler = Ruler("", "left")
     ruler.span(5.0, 5.0)
     assert ruler.scale.min < 5.0 < ruler.scale.max
+
+
+class Slow(Panel):
+    """A panel whose making takes a while."""
+
+    parts: ClassVar = {"draw": ("selected_ids",)}
+
+    def build(self) -> None:
+        self.building.set()
+        self.go_on.wait(10)
+        self.mark = 0
+
+    def draw(self) -> None:
+        self.mark += 1
+
+
+def test_a_panel_being_made_is_not_drawn_by_another_thread() -> None:
+    """What a fit draws while a panel is first shown ended the fit with an AttributeError."""
+    state, failed = Selection(), []
+    state.data = nw.datasets.load("theophylline")
+    panel = Slow(state)
+    panel.building, panel.go_on = threading.Event(), threading.Event()
+
+    def fit() -> None:
+        try:
+            state.selected_ids = (5,)
+        except AttributeError as error:
+            failed.append(error)
+
+    shown, drawing = threading.Thread(target=panel.show), threading.Thread(target=fit)
+    shown.start()
+    assert panel.building.wait(10)
+    drawing.start()
+    drawing.join(0.1)
+    panel.go_on.set()
+    shown.join(10)
+    drawing.join(10)
+    assert not failed
+    assert panel.mark == 2

@@ -144,3 +144,37 @@ def test_starts_from_many_threads_at_once_make_one_run(explorer) -> None:
     assert time.monotonic() - began < 1.0
     assert [it.k for it in explorer.trace] == list(range(len(explorer.trace)))
     assert len(explorer.fits) == 1
+
+
+# ---------------------------------------------------------------------------- ends
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_running(explorer, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("something unforeseen")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nlmewidgets.panels.runner.Run.prepare", broken)
+        explorer.start()
+    assert not explorer.running
+    assert (explorer.status, "something unforeseen" in explorer.message) == ("failed", True)
+    explorer.start().wait(60)
+    assert explorer.status == "converged"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_panel_that_trips_over_the_end_leaves_nothing_running(explorer) -> None:
+    def trip(_: object) -> None:
+        raise ValueError("a panel fell over")
+
+    explorer.observe(trip, "result")
+    explorer.start().wait(60)
+    assert not explorer.running
+    assert explorer.fitting.stop.disabled
+
+
+def test_a_stop_that_comes_too_late_leaves_the_words_of_the_end(explorer, monkeypatch) -> None:
+    explorer.start().wait(60)
+    monkeypatch.setattr("nlmewidgets.panels.driver.Job.alive", True)  # its thread has not ended yet
+    explorer.stop()
+    assert explorer.message.startswith("Converged")

@@ -11,6 +11,7 @@ import nlmewidgets as nw
 from nlmewidgets.fit.choices import choices
 from nlmewidgets.methods import METHODS
 from nlmewidgets.pictures import PICTURES
+from tests.kinds import KINDS
 
 
 @pytest.fixture
@@ -179,3 +180,9 @@ def test_a_run_is_taken_as_a_start(explorer) -> None:
     runs.starts.children[1].click()
     assert explorer.params["CL"] == pytest.approx(explorer.fits[0].estimates["CL"])
     assert "It has no proportional" in runs.text.value
+
+
+def test_a_shrinkage_that_is_not_defined_is_said_so(explore) -> None:
+    explorer = explore(*KINDS["counts"]())
+    explorer.panel = "shrinkage"
+    assert "Epsilon n/a." in explorer.panels["shrinkage"].text.value

@@ -117,3 +117,17 @@ def test_a_run_may_be_looked_back_on_while_it_goes_on(explorer) -> None:
     assert explorer.point.label.startswith("iteration 2")
     explorer.iteration = None
     explorer.stop().wait(10)
+
+
+def test_a_run_without_some_subjects_is_followed_with_etas_of_all(explorer) -> None:
+    explorer.excluded = (9,)
+    seen: list[object] = []
+    explorer.observe(lambda change: seen.append(change["new"]), "point")
+    running(explorer)
+    began = time.monotonic()
+    while len(seen) < 2 and time.monotonic() - began < 20:
+        time.sleep(0.02)
+    assert all(point.eta.shape[1] == 12 for point in seen)
+    assert [point.label for point in seen if point.label.startswith("iteration")]
+    explorer.stop().wait(10)
+    assert "stopped" in explorer.point.label

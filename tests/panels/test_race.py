@@ -105,3 +105,15 @@ def test_a_method_that_refuses_is_a_lane_that_failed(explore, data) -> None:
     explorer.wait(60)
     assert panel.race.table()["status"].to_dict() == {"focei": "converged", "saem": "failed"}
     assert "random effects" in panel.text.value
+
+
+def test_a_race_leaves_out_what_a_fit_would(explorer) -> None:
+    panel = explorer.panels["race"]
+    panel.methods["laplace"].value = panel.methods["saem"].value = False
+    explorer.excluded = (9,)
+    panel.go.click()
+    explorer.wait(60)
+    assert 9 not in explorer.fits[0].data.ids
+    panel.win.click()
+    assert explorer.point.problem is explorer.problem  # the panels show all subjects
+    explorer.panel = "individuals"

@@ -99,3 +99,21 @@ def test_a_model_changed_in_the_environment_comes_back_from_the_workspace(explor
     again = explore(model, data, workspace=path)
     assert again.params["Q"] == 7.0
     assert again.model.names == first.model.names
+
+
+def test_another_model_begins_with_nothing_to_undo_no_arrows_and_runs_followed(explore, model, data) -> None:
+    explorer = explore(model, data)
+    explorer.params = {"CL": 3.3}
+    explorer._latest.wait(10)
+    explorer.method, explorer.method_options = "saem", {"explore": 100_000}
+    explorer.start()
+    explorer.params = {"CL": 3.4}
+    assert not explorer.follow  # of this run
+    explorer.stop().wait(10)
+    assert explorer.can_undo
+    assert explorer.arrows
+    explorer.use(nw.library.oral_2cpt())
+    assert not explorer.can_undo
+    assert explorer.initial.undo.disabled
+    assert explorer.follow
+    assert set(explorer.arrows) <= set(explorer.model.names)

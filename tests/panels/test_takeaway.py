@@ -41,3 +41,10 @@ def test_tables_of_the_last_fit_are_downloaded(explore, model, data) -> None:
     assert len(rows) == data.n_obs
     assert rows["IPRED"].to_numpy() == pytest.approx(explorer.result.table(n=0)["IPRED"].to_numpy(), rel=1e-12)
     assert base64.b64decode(found["estimates.csv"]).decode() == explorer.result.to_csv()
+
+
+def test_the_code_follows_what_is_left_out(explore, model, data) -> None:
+    explorer = explore(model, data)
+    explorer.panel = "code"
+    explorer.excluded, explorer.excluded_records = (9,), (17,)
+    assert "data.exclude(records=[17]).exclude(ids=[9])" in explorer.panels["code"].text.value
