@@ -19,5 +19,6 @@ from nlmewidgets.library.pk_nonlinear import *  # isort: skip  # noqa: F403
 from nlmewidgets.library.pd import *  # isort: skip  # noqa: F403
 from nlmewidgets.library.growth import *  # isort: skip  # noqa: F403
 from nlmewidgets.library.neuro import *  # isort: skip  # noqa: F403
+from nlmewidgets.library.counts import *  # isort: skip  # noqa: F403
 
 __all__ = ["LIBRARY", "RESIDUALS", "Structure", "demo", "describe", "diagram", "search", "structure", "structure_of"]

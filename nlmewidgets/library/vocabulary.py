@@ -101,6 +101,9 @@ VOCABULARY: dict[str, Word] = {
     "mid": Word("time of the fastest growth", "time"),
     "scale": Word("time scale of the growth", "time"),
     "shape": Word("shape of the curve", "1", 0.0),
+    # counts
+    "fall": Word("log of the ratio of the count at time 0 to that in the end", "1", 0.3, Normal),
+    "onset": Word("time constant of a change", "time", 0.0),
     # recordings and perception
     "amplitude": Word("height of the decay at time 0", "response"),
     "tau": Word("time constant", "time"),

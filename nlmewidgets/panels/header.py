@@ -54,9 +54,9 @@ class Header:
     def _show_objective(self) -> None:
         explorer = self.explorer
         by = {"laplace": "Laplace"}.get(explorer.objective_by, explorer.objective_by.upper())
-        shown = f"{explorer.ofv:.3f}" if np.isfinite(explorer.ofv) else "not a number"
+        shown = f"{explorer.ofv:.3f}" if np.isfinite(explorer.ofv) else "not a number" if by else "…"
         text = f"<span class='nlme-number' aria-live='polite'>{shown}</span> "
-        text += f"<span class='nlme-delta'>OFV ({by}) at the sliders"
+        text += f"<span class='nlme-delta'>{f'OFV ({by}) at the sliders' if by else 'computing the OFV at the sliders'}"
         if explorer.pinned is not None and np.isfinite(explorer.ofv):
             change = explorer.ofv - explorer.pinned
             kind = "nlme-better" if change < -5e-4 else "nlme-worse" if change > 5e-4 else ""

@@ -62,7 +62,7 @@ class ParameterRow:
         )
         self.slider.tooltip = f"{label}: drag, or use the arrow keys"
         self.field = ipw.Text(
-            value=self._show(value), description=label, continuous_update=False, layout=looks["field"]
+            value=self._show(value), description=_breakable(label), continuous_update=False, layout=looks["field"]
         )
         self.field.add_class("nlme-parameter")
         self.field.tooltip = f"{label}: type a number"
@@ -291,6 +291,11 @@ def _looks() -> dict[str, ipw.Layout]:
         "button": ipw.Layout(width="24px", flex="0 0 auto", margin="2px 1px", padding="0"),
         "row": ipw.Layout(align_items="center"),
     }
+
+
+def _breakable(label: str) -> str:
+    """Return a label that a line may break after an underscore of."""
+    return label.replace("_", "_\u200b")
 
 
 def _short(name: str, kind: str) -> str:

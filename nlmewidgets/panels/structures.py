@@ -55,7 +55,7 @@ class StructureChooser(ipw.HBox):
         self.parameters = TableView()
         left = ipw.VBox(
             [self.words, self.found, self.error, self.search_text],
-            layout=ipw.Layout(flex="0 1 500px", min_width="300px"),
+            layout=ipw.Layout(flex="0 1 540px", min_width="300px"),
         )
         right = ipw.VBox([self.picture, self.equations, self.parameters.root], layout=ipw.Layout(flex="1 1 420px"))
         right.layout.min_width = "0"

@@ -112,6 +112,7 @@ body[data-jp-theme-light="false"] .nlme-picture svg { filter: invert(0.88) hue-r
 .nlme .nlme-arrow-1 { font-size: 13px; } .nlme .nlme-arrow-2 { font-size: 17px; font-weight: 600; }
 .nlme .nlme-arrow-3 { font-size: 22px; font-weight: 700; }
 .nlme .nlme-stale .nlme-arrow.nlme-arrow { opacity: 0.35; }
+.nlme .lm-Collapse-header, .nlme .lm-Collapse-header span { color: var(--jp-ui-font-color1, #222); }
 .nlme-numbers { margin: 6px 0 0; }
 .nlme-table caption { text-align: left; font-weight: 600; padding: 6px 0 2px; }
 .nlme-table tbody th { font-weight: 400; }
@@ -119,7 +120,9 @@ body[data-jp-theme-light="false"] .nlme-picture svg { filter: invert(0.88) hue-r
 .nlme textarea:focus-visible, .nlme .nlme-scroll:focus-visible, .nlme a:focus-visible,
 .nlme .lm-TabBar-tab:focus-visible, .nlme .lm-Collapse-header:focus-visible {
            outline: 2px solid var(--nlme-fit); outline-offset: 1px; }
-.nlme .nlme-parameter .widget-label { min-width: 96px; width: 96px; text-align: left; }
+.nlme .nlme-parameter .widget-label { min-width: 96px; width: 96px; text-align: left; white-space: normal; height: auto;
+           line-height: 1.1; align-self: center; }
+.nlme-caption a { color: var(--jp-ui-font-color1, #222); text-decoration: underline; }
 """
 
 

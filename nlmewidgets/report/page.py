@@ -145,9 +145,11 @@ def mathematics(model: Model, only: Sequence[str] | None = None) -> str:
     rows = []
     for line in equation_lines(model) if only is None else only:
         line = _NESTED.sub(r"\\text{\1\2\3}", line)
-        left, _, right = line.replace(r"\mathrm{", r"\text{").replace(r"\log ", r"\log\, ").partition("&")
+        left, _, right = (
+            line.replace(r"\mathrm{", r"\text{").replace(r"\_", "_").replace(r"\log ", r"\log\, ").partition("&")
+        )
         cells = (convert(part.strip()).replace("<math ", '<math displaystyle="true" ', 1) for part in (left, right))
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     if not rows:
         return ""
-    return f"<div class='scroll'><table class='math'><tbody>{''.join(rows)}</tbody></table></div>"
+    return f"<div class='scroll'><table class='math' role='presentation'><tbody>{''.join(rows)}</tbody></table></div>"

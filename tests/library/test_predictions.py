@@ -342,6 +342,7 @@ FORMULAS: dict[str, Callable[..., float]] = {
     "tuning_curve_circular": lambda t, base, top, preferred, concentration: (
         base + top * math.exp(-2 * concentration * math.sin(math.radians(t - preferred) / 2) ** 2)
     ),
+    "counts_poisson": lambda t, base, fall, onset: base * math.exp(fall * math.expm1(-t / onset)),
     "exponential_decay": lambda t, amplitude, tau, offset: offset + amplitude * math.exp(-t / tau),
     "biexponential_decay": lambda t, amplitude, tau, amplitude2, tau2, offset: (
         offset + amplitude * math.exp(-t / tau) + amplitude2 * math.exp(-t / tau2)
