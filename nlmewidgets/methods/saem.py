@@ -290,7 +290,7 @@ class SAEM(Method):
         p, space = state.progress, problem.space
         values = space.unpack(state.average, state.values) if p.smoothed else state.values
         phase = "burn-in" if not p.k else "smooth" if p.smoothed else "explore"
-        details = {"gamma": gamma, "acceptance": state.chains.accepted}
+        details = {"gamma": gamma, "acceptance": state.chains.accepted, "met": state.chains.met}
         if problem.penalty is not None:
             details["prior"] = problem.penalty.value(values)
         words = rng.bit_generator.state

@@ -38,6 +38,8 @@ class Job:
         Takes new iterations in bundles, at most ten times a second.
     done : callable(result or None, error message)
         Called once at the end.
+    each : callable(iteration), optional
+        Called with every iteration while it still has all its arrays; it must be quick.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Job:
         run: Any,
         publish: Callable[[Sequence[Any]], None],
         done: Callable[[Any, str], None],
+        each: Callable[[Any], None] | None = None,
     ) -> None:
         self.run = run
         self._publish = publish
         self._done = done
+        self._each = each
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
@@ -97,6 +101,8 @@ class Job:
             for iteration in self.run.steps():
                 history.append(iteration)
                 waiting.append(iteration)
+                if self._each is not None:
+                    self._each(iteration)
                 if time.monotonic() >= due:
                     asked = time.monotonic()
                     self._publish(waiting)

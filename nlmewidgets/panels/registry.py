@@ -13,6 +13,7 @@ from nlmewidgets.panels.linked import LinkedPanel
 from nlmewidgets.panels.look_covariates import LookCovariatesPanel
 from nlmewidgets.panels.look_profiles import ProfilesPanel
 from nlmewidgets.panels.look_tables import NcaPanel, SummaryPanel
+from nlmewidgets.panels.microscope import MicroscopePanel
 from nlmewidgets.panels.model import EquationsPanel, StructurePanel
 from nlmewidgets.panels.population import PopulationPanel
 from nlmewidgets.panels.race import RacePanel
@@ -34,6 +35,7 @@ PANELS = {
     "population": PopulationPanel,
     "individuals": IndividualsPanel,
     "converge": ConvergePanel,
+    "microscope": MicroscopePanel,
     "covariates": CovariatesPanel,
     "shrinkage": ShrinkagePanel,
     "diagnostics": LinkedPanel,

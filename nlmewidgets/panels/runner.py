@@ -106,8 +106,11 @@ class Runner(State):
         self.playback.begin()
         self._traced, self.trace = None, before
         self.progress, self.status, self.message = 0.0, "running", "Starting …"
-        self.panel = "converge"
-        self._job = Job(run, self._iterations, self._ended).start()
+        if not before:
+            self.chains.clear()
+        if self.panel != "microscope":
+            self.panel = "converge"
+        self._job = Job(run, self._iterations, self._ended, self._each).start()
         return self
 
     def stop(self) -> Self:
@@ -137,6 +140,11 @@ class Runner(State):
         else:
             own = self.problem if self.result is None else self.result.problem
         return own if own.n_subjects == self.problem.n_subjects else self.problem
+
+    def _each(self, iteration: Any) -> None:
+        """Keep the chains of an iteration, if anybody looks at them."""
+        if self.record_chains:
+            self.chains.take(iteration)
 
     def _iterations(self, new: Sequence[Any]) -> None:
         with self.lock:

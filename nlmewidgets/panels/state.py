@@ -20,6 +20,7 @@ from nlmewidgets.core.model import Model
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.fit.arrows import Arrow, arrows
+from nlmewidgets.fit.chains import Chains
 from nlmewidgets.fit.live import Look, look
 from nlmewidgets.fit.pull import Pull, pull
 from nlmewidgets.fit.refit import Refit, refit
@@ -171,6 +172,8 @@ class State(View):
         self._eta: Any = None
         self.pulled: Pull | None = None
         self.arrows = {}
+        self.chains = Chains()
+        self.record_chains = False
         nothing = np.zeros((self.problem.n_eta, self.problem.n_subjects))
         self.point = Point(self.problem, model.values, nothing, "the slider values")  # until the first look
         self.objective_by = ""
