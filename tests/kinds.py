@@ -10,7 +10,7 @@ import sympy as sp
 
 import nlmewidgets as nw
 
-__all__ = ["KINDS"]
+__all__ = ["KINDS", "classes", "events"]
 
 
 def _filled(model: nw.Model, frame: pd.DataFrame) -> tuple[nw.Model, nw.Data]:
@@ -61,9 +61,26 @@ def occasions() -> tuple[nw.Model, nw.Data]:
     return _filled(model, pd.DataFrame(rows, columns=["ID", "TIME", "OCC", "DV"]))
 
 
+def classes() -> tuple[nw.Model, nw.Data]:
+    """Return one of three classes at each of four times."""
+    score = sp.Symbol("score")
+    model = nw.Model({"y": nw.Categorical.ordered(score, (-1, 1))}, {score: nw.Normal(0.2, sd=0.5)})
+    rows = [(i, t, 1.0) for i in range(1, 7) for t in (0.0, 2.0, 4.0, 8.0)]
+    return _filled(model, pd.DataFrame(rows, columns=["ID", "TIME", "DV"]))
+
+
+def events() -> tuple[nw.Model, nw.Data]:
+    """Return the time of one event or of the end of follow-up, which cannot be simulated at given times."""
+    scale = sp.Symbol("scale", positive=True)
+    model = nw.Model(nw.Event(hazard=1 / scale, cumulative=nw.time / scale), {scale: nw.LogNormal(10.0)})
+    rows = [(i, 2.0 * i, float(i % 3 > 0)) for i in range(1, 9)]
+    return model, nw.Data.from_frame(pd.DataFrame(rows, columns=["ID", "TIME", "DV"]))
+
+
 KINDS: dict[str, Callable[[], tuple[nw.Model, nw.Data]]] = {
     "equations": equations,
     "counts": counts,
     "occasions": occasions,
+    "classes": classes,
 }
 """Maker of each by its name."""

@@ -13,9 +13,14 @@ __all__ = ["individual_curves", "population_band", "typical_curve"]
 
 
 def individual_curves(grid: Problem, values: Values, eta: Array) -> Array:
-    """Return each subject's curve on a grid problem (`Data.on_grid`), (subjects, times) float."""
+    """Return each subject's curve on a grid problem (`Data.on_grid`), (subjects, times) float.
+
+    NaN where a likelihood has no prediction: of classes and events there is the log density of a datum only.
+    """
     with np.errstate(all="ignore"):
         f = grid.predict(grid.slots(grid.typical(values.theta).slots, eta))
+    if grid.pointwise_rows.any():
+        f = np.where(grid.pointwise_rows, np.nan, f)
     return f.reshape(grid.n_subjects, -1)
 
 

@@ -184,8 +184,10 @@ class IndividualsPanel(Panel):
 
     def _words(self) -> str:
         text = ""
+        if self.grid.pointwise_rows.any():
+            text = " There is no curve: classes and events have probabilities, not a prediction."
         if self.state.per_dose:
-            text = f" {self.state.axis_words('DV')}: observations and curves are divided by the subject's dose."
+            text += f" {self.state.axis_words('DV')}: observations and curves are divided by the subject's dose."
         hidden = int((self.state.measured & ~self.rows).sum())
         if hidden:
             text += f" {hidden} observation{'s' if hidden > 1 else ''} ≤ 0 cannot be shown on a log axis."

@@ -14,6 +14,7 @@ import numpy as np
 import traitlets as tl
 
 from nlmewidgets.core.arrays import Array
+from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.diagnostics import individual_curves, population_band, typical_curve
@@ -62,6 +63,7 @@ class PopulationPanel(Panel):
         state = self.state
         self._bands: Latest[tuple[Problem, Values], _Beside] = Latest(self._rested, self._banded)
         self._cost = 0.0
+        self._bandless = ""
         self._slopes: Array | None = None
         self._grid()
         draws = max(1, round(_SIMULATED / self.grid.n_subjects))
@@ -265,7 +267,10 @@ class PopulationPanel(Panel):
     def _band(self, request: tuple[Problem, Values]) -> _Beside:
         grid, values = request
         began = time.perf_counter()
-        edges = population_band(grid, values, self.normal, self.noise, (0.05, 0.95), self.per).to_numpy().T
+        try:
+            edges = population_band(grid, values, self.normal, self.noise, (0.05, 0.95), self.per).to_numpy().T
+        except NlmeError as refusal:
+            edges, self._bandless = np.full((2, _TIMES), np.nan), str(refusal)
         slopes = typical_slopes(grid, values, self.per)[1] if self.state.ribbon else None
         self._cost = time.perf_counter() - began
         return _Beside(grid, values, edges, slopes)
@@ -276,7 +281,7 @@ class PopulationPanel(Panel):
         with self.state.lock:
             if grid is not self.grid or values is not self.state.shown:
                 return
-            self.band.visible = self.typical.visible and bool(np.isfinite(edges).all())
+            self.band.visible = bool(np.isfinite(edges).all())
             if self.band.visible:
                 self.band.y = self._line(edges)
                 self._span(self._curve, edges)
@@ -361,6 +366,7 @@ class PopulationPanel(Panel):
             return
         seen = [self.dv[self.rows], *(self._line(c).ravel() for c in curves)]
         every = np.concatenate(seen)
+        every = every[np.isfinite(every)]
         if not len(every):
             return
         low, high = (self._bottom if self.state.log_axis else float(every.min())), float(every.max())
@@ -371,8 +377,12 @@ class PopulationPanel(Panel):
     def _words(self, chosen: list[int]) -> str:
         state, data = self.state, self.state.data
         text = f"<span class='soft'>Curves at {html.escape(state.point.label)}."
-        if state.data.dosed.any():
+        if self.grid.pointwise_rows.any():
+            text += " There is no curve: classes and events have probabilities, not a prediction."
+        elif state.data.dosed.any():
             text += " The typical curve is averaged over the subjects' doses and covariates."
+        if self._bandless:
+            text += f" There is no band: {html.escape(self._bandless)}"
         if state.per_dose:
             text += " Observations and curves are divided by each subject's dose."
         hidden = int((self.dv[state.measured] <= 0).sum()) if state.log_axis else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import traitlets as tl
 
 import nlmewidgets as nw
 from nlmewidgets.diagnostics import individual_curves, single_dose, typical_curve
+from tests.kinds import classes, events
 
 
 @pytest.fixture
@@ -109,3 +112,21 @@ def test_the_typical_curve_without_dose_is_as_before(explorer) -> None:
     grid = explorer.panels["population"].grid
     ones = typical_curve(grid, explorer.values, np.ones(grid.n_subjects))
     np.testing.assert_array_equal(ones, typical_curve(grid, explorer.values))
+
+
+@pytest.mark.parametrize("kind", [classes, events])
+def test_where_there_is_no_prediction_no_curve_is_drawn(explore, kind) -> None:
+    """What stood for one was the log density of a class that nobody was in."""
+    explorer = explore(*kind())
+    panel = explorer.panels["population"]
+    panel.wait(20)
+    assert math.isfinite(explorer.ofv)
+    assert not panel.typical.visible
+    assert panel.band.visible == (kind is classes)
+    assert "There is no curve" in panel.text.value
+    assert ("cannot be simulated" in panel.text.value) == (kind is events)
+    explorer.panel = "individuals"
+    assert not any(place["own"].visible or place["typical"].visible for place in explorer.panels["individuals"].places)
+    explorer.method = "laplace"
+    explorer.start().wait(60)
+    assert explorer.status == "converged"
