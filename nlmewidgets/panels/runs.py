@@ -18,6 +18,10 @@ from nlmewidgets.panels.tables import TableView
 __all__ = ["RunsPanel"]
 
 
+_NOTHING = 0.01
+"""Standard errors that an estimate may move without a word."""
+
+
 class _Pair(NamedTuple):
     """Two fits to set side by side; `errors`: with changes in standard errors, which take a while."""
 
@@ -157,8 +161,9 @@ class RunsPanel(Panel):
         with self.state.lock:
             self._show_pair(True)
             titles = dict(zip(("first", "second"), pair.names, strict=True))
-            signs = {"change": "{:+.3g}", "SEs": "{:+.2f}"}
-            moved = {c: found.estimates[c].map(f.format) for c, f in signs.items() if c in found.estimates}
+            moved = {"change": found.estimates["change"].map("{:+.3g}".format)}
+            if "SEs" in found.estimates:
+                moved["SEs"] = (found.estimates["SEs"].round(2) + 0.0).map("{:+.2f}".format)  # no −0.00
             for view, table in ((self.facts, found.facts), (self.estimates, found.estimates.assign(**moved))):
                 view.root.layout.width = "auto"
                 text = list(titles.values()) if view is self.facts else ()
@@ -182,6 +187,8 @@ class RunsPanel(Panel):
         known = found.estimates["SEs"].dropna()
         if not len(known):
             return f"Run {pair.names[0]} has no standard errors to count changes in."
+        if known.abs().max() < _NOTHING:
+            return f"No estimate moved by {_NOTHING:g} standard errors of run {pair.names[0]}."
         most = str(known.abs().idxmax())
         return (
             f"Furthest apart: {most}, by {known[most]:+.2g} standard errors of run {pair.names[0]} "

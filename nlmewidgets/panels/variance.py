@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from nlmewidgets.panels.theme import DATA, MUTED, SERIES
 
 __all__ = ["VariancePanel"]
 
-_TIMES, _DRAWS = 101, 1000
+_TIMES, _DRAWS = 101, 3000
 _FEW_TIMES, _FEW_DRAWS = 41, 200
 """Where predictions are integrated or observations drawn."""
 _WRONG = 0.1
@@ -157,7 +158,7 @@ class VariancePanel(Panel):
         colours = {name: (SERIES[k % len(SERIES)], 0.75 if k < len(SERIES) else 0.4) for k, name in enumerate(between)}
         residual = [name for name, kind in found.kinds.items() if kind == "residual"]
         colours |= {name: (MUTED, (0.55, 0.3)[k % 2]) for k, name in enumerate(residual)} | {
-            "interaction": (DATA, 0.35)
+            "interaction": (DATA, 0.75)
         }
         self.areas = {}
         keys = []
@@ -242,7 +243,8 @@ class VariancePanel(Panel):
             return " ".join([*parts, "It is zero."])
         shares = {name: 100.0 * v[k] / found.total[k] for name, v in found.parts.items()}
         ordered = sorted(shares.items(), key=lambda p: -p[1])
-        listed = ", ".join(f"{name} {v:.0f} %" for name, v in ordered if abs(v) >= 1.0)
+        least = -math.inf if found.overlapping else 0.0  # below zero without correlations: simulation error
+        listed = ", ".join(f"{name} {v:.0f} %" for name, v in ordered if abs(v) >= 1.0 and v > least)
         parts.append(
             f"Largest at {found.times[k]:.3g}{unit}: standard deviation {np.sqrt(found.total[k]):.3g}"
             f"{' ' + measured if measured else ''}, {100 * found.between[k] / found.total[k]:.0f} % of the variance "

@@ -128,12 +128,11 @@ def test_what_cannot_be_drawn_is_refused(fit: nw.Fit) -> None:
         next(surface(fit.problem, fit.values, ["ka", "CL"], points=20))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model_has_a_surface(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["counts", "occasions"])
+def test_other_kinds_of_model_have_a_surface(kind: str) -> None:
     model, data = KINDS[kind]()
-    method = "fo" if kind == "equations" else "laplace"  # one solution a point
     names = list(model.names[:2])
-    found = last(model.problem(data), model.values, names, points=5, method=method)
+    found = last(model.problem(data), model.values, names, points=5, method="laplace")
     assert np.isfinite(found.ofv).all()
     corner = model.with_values({n: axis[0] for n, axis in zip(names, found.axes, strict=True)})
-    assert found.ofv[0, 0] == pytest.approx(corner.ofv(data, method=method), abs=1e-4)
+    assert found.ofv[0, 0] == pytest.approx(corner.ofv(data, method="laplace"), abs=1e-4)

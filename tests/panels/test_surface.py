@@ -7,15 +7,29 @@ import pytest
 
 import nlmewidgets as nw
 from nlmewidgets.panels.numbers import tables_of
+from nlmewidgets.panels.state import State
+from nlmewidgets.panels.surface import SurfacePanel
 from tests.kinds import KINDS
 
 
-@pytest.fixture
-def panel(explore, model, data, monkeypatch):
+def shown(model: nw.Model, data: nw.Data, method: str = "focei") -> SurfacePanel:
+    """Return the panel over a state of its own: an explorer would build all others too."""
+    state = State()
+    state.method = method
+    state.setup(model, data)
+    panel = SurfacePanel(state)
+    panel.show()
+    return panel
+
+
+@pytest.fixture(autouse=True)
+def _few_points(monkeypatch) -> None:
     monkeypatch.setattr("nlmewidgets.panels.surface._POINTS", {False: 9, True: 5})
-    explorer = explore(model, data)
-    explorer.panel = "surface"
-    return explorer.panels["surface"]
+
+
+@pytest.fixture
+def panel(model, data):
+    return shown(model, data)
 
 
 def test_it_is_drawn_when_asked_and_says_what_it_shows(panel) -> None:
@@ -52,7 +66,10 @@ def test_a_click_moves_the_sliders(panel) -> None:
     assert (panel.state.params["ka"], panel.state.params["CL"]) == (1.5, 2.8)
 
 
-def test_the_way_of_a_fit_is_drawn_over_it(panel) -> None:
+def test_the_way_of_a_fit_is_drawn_over_it(explore, model, data) -> None:
+    explorer = explore(model, data)
+    explorer.panel = "surface"
+    panel = explorer.panels["surface"]
     panel.start()
     panel.wait(60)
     assert not panel.way.visible
@@ -89,25 +106,25 @@ def test_the_same_parameter_twice_is_refused_in_words(panel) -> None:
     assert "two different parameters" in panel.text.value
 
 
-def test_a_model_of_one_parameter_says_so(explore, data) -> None:
+def test_a_fixed_parameter_can_be_looked_along(data) -> None:
     model = nw.Model("a", {"a": nw.Normal(5.0)}, residual=nw.Additive(1.0, fixed=True))
-    explorer = explore(model.fix("additive") if "additive" not in model.names else model, data)
-    explorer.panel = "surface"
-    assert explorer.panels["surface"].root.children
+    panel = shown(model, data)
+    panel.first.value, panel.second.value = "additive", "a"
+    panel.start()
+    panel.wait(60)
+    assert panel.surface.names == ("additive", "a")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model(explore, kind, monkeypatch) -> None:
+def test_equations_have_a_surface_too(monkeypatch) -> None:
     monkeypatch.setattr("nlmewidgets.panels.surface._POINTS", {False: 5, True: 5})
-    model, data = KINDS[kind]()
-    method = "fo" if kind == "equations" else "laplace"  # one solution a point
-    explorer = explore(model, data, method=method)
-    explorer.panel = "surface"
-    panel = explorer.panels["surface"]
+    model, data = KINDS["equations"]()
+    panel = shown(model, data, "fo")  # one solution a point
     panel.start()
     panel.wait(120)
     assert np.isfinite(panel.surface.ofv).all()
-    assert f"OFV ({method.upper()})" in panel.text.value
+    assert "OFV (FO)" in panel.text.value
+    there = model.with_values({n: axis[0] for n, axis in zip(panel.surface.names, panel.surface.axes, strict=True)})
+    assert panel.surface.ofv[0, 0] == pytest.approx(there.ofv(data, method="fo"), abs=1e-4)
 
 
 def test_what_is_left_out_does_not_count(panel) -> None:

@@ -13,12 +13,20 @@ from nlmewidgets.panels.variance import VariancePanel
 from tests.kinds import KINDS
 
 
+def shown(model: nw.Model, data: nw.Data, method: str = "focei") -> VariancePanel:
+    """Return the panel over a state of its own: an explorer would build all others too."""
+    state = State()
+    state.method = method
+    state.setup(model, data)
+    panel = VariancePanel(state)
+    panel.show()
+    panel.wait(60)
+    return panel
+
+
 @pytest.fixture
-def panel(explore, model, data):
-    explorer = explore(model, data)
-    explorer.panel = "variance"
-    explorer.panels["variance"].wait(30)
-    return explorer.panels["variance"]
+def panel(model, data):
+    return shown(model, data)
 
 
 def test_the_stack_is_the_variance_of_simulated_observations(model, data) -> None:
@@ -40,7 +48,7 @@ def test_the_stack_is_the_variance_of_simulated_observations(model, data) -> Non
 def test_it_follows_sliders_selection_and_shares(panel, model, data) -> None:
     assert "doses and covariates of ID 1, at the slider values" in panel.text.value
     assert "standard deviation" in panel.text.value
-    expected = variance_in_time(model.problem(data.subset([1]).on_grid(101)), model.values, n=1000)
+    expected = variance_in_time(model.problem(data.subset([1]).on_grid(101)), model.values, n=3000)
     assert np.array_equal(panel.found.total, expected.total)
     assert panel.frame.y.axis.label == "Variance (mg/L)²"
     table = tables_of(panel.frame.figure)["up to eta_ka"]
@@ -59,12 +67,9 @@ def test_it_follows_sliders_selection_and_shares(panel, model, data) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model(explore, kind) -> None:
+def test_every_kind_of_model(kind) -> None:
     model, data = KINDS[kind]()
-    explorer = explore(model, data, method="fo" if kind == "equations" else "laplace")
-    explorer.panel = "variance"
-    panel = explorer.panels["variance"]
-    panel.wait(60)
+    panel = shown(model, data, "fo" if kind == "equations" else "laplace")
     assert "between subjects" in panel.text.value, panel.text.value
     if kind == "counts":
         assert list(panel.areas)[-1] == "residual"
@@ -74,10 +79,6 @@ def test_every_kind_of_model(explore, kind) -> None:
 
 
 def test_a_likelihood_that_cannot_be_drawn_from_is_refused(data) -> None:
-    state = State()
-    state.setup(nw.Model({"y": nw.LogLikelihood("-(dv - a)**2")}, {"a": nw.Normal(5.0, sd=1.0)}), data)
-    panel = VariancePanel(state)
-    panel.show()
-    panel.wait(30)
+    panel = shown(nw.Model({"y": nw.LogLikelihood("-(dv - a)**2")}, {"a": nw.Normal(5.0, sd=1.0)}), data)
     assert "cannot be simulated" in panel.text.value
     assert panel.place.layout.display == "none"
