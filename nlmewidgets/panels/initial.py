@@ -145,7 +145,7 @@ class ParameterRow:
             return
         why = refusal(self.state.model.space, self.name, value)
         if why:
-            self._refuse(f"{why[:-1]}; it stays.")
+            self._refuse(f"{why[:-1]}; its value stays.")
         else:
             self._set(value)
 

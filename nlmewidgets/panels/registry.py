@@ -6,6 +6,7 @@ from nlmewidgets.panels.code import CodePanel
 from nlmewidgets.panels.converge import ConvergePanel
 from nlmewidgets.panels.covariates import CovariatesPanel
 from nlmewidgets.panels.design import DesignPanel
+from nlmewidgets.panels.estimates import EstimatesPanel
 from nlmewidgets.panels.individuals import IndividualsPanel
 from nlmewidgets.panels.integral import IntegralPanel
 from nlmewidgets.panels.judge import JudgePanel
@@ -36,6 +37,7 @@ PANELS = {
     "individuals": IndividualsPanel,
     "converge": ConvergePanel,
     "microscope": MicroscopePanel,
+    "estimates": EstimatesPanel,
     "covariates": CovariatesPanel,
     "shrinkage": ShrinkagePanel,
     "diagnostics": LinkedPanel,

@@ -39,11 +39,21 @@ PAGES = {
     "1 Data": ("Profiles",),
     "2 Model": ("Equations", "Change structure"),
     "3 Initial estimates": ("Population", "Individuals"),
-    "4 Fit": ("Convergence", "SAEM", "Race"),
+    "4 Fit": ("Convergence", "SAEM", "Estimates", "Race"),
     "5 Judge": ("Covariates", "Shrinkage", "Diagnostics", "Pictures", "Runs"),
     "Out": ("Code", "Link and tables"),
 }
-WITHOUT_AXES = ("Equations", "Change structure", "SAEM", "Race", "Pictures", "Runs", "Code", "Link and tables")
+WITHOUT_AXES = (
+    "Equations",
+    "Change structure",
+    "SAEM",
+    "Estimates",
+    "Race",
+    "Pictures",
+    "Runs",
+    "Code",
+    "Link and tables",
+)
 
 
 def turn(notebook, tab: str) -> None:
