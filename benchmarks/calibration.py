@@ -16,7 +16,7 @@ def main(replicates: int = 100) -> None:
     shares = ranks(MODEL, replicates, draws=50, seed=1)
     p = uniform(shares, bins=10)
     print(f"{replicates} replicates, 8 chains of 60 + 50, {time.process_time() - began:.0f} s of CPU")
-    print(f"{'parameter':<12}{'p (χ², 10 bins)':>18}")
+    print(f"{'parameter':<12}{'p (10 bins)':>18}")
     for name, value in zip((*MODEL.names, "all"), p.values(), strict=True):
         print(f"{name:<12}{value:>18.3f}")
 

@@ -62,9 +62,19 @@ def ranks(
 
 
 def uniform(shares: np.ndarray, bins: int) -> dict[str, float]:
-    """Return p-values of a χ² test that ranks are uniform, by parameter and of all together."""
+    """Return p-values of tests that ranks are uniform: χ² by parameter, and of all together.
 
-    def p(x: np.ndarray) -> float:
-        return float(stats.chisquare(np.histogram(x, bins=bins, range=(0, 1))[0]).pvalue)
-
-    return {str(i): p(shares[:, i]) for i in range(shares.shape[1])} | {"all": p(shares.ravel())}
+    Ranks of one replicate's parameters depend on each other, so their pooled histogram is no multinomial.  Replicates
+    are independent: the mean over them of each one's own histogram is tested by Hotelling's T².
+    """
+    n, p = shares.shape
+    found = {
+        str(i): float(stats.chisquare(np.histogram(shares[:, i], bins=bins, range=(0, 1))[0]).pvalue) for i in range(p)
+    }
+    own = np.array([np.histogram(row, bins=bins, range=(0, 1))[0][:-1] for row in shares]) - p / bins
+    free = bins - 1
+    mean, covariance = own.mean(axis=0), np.cov(own.T)
+    if np.linalg.matrix_rank(covariance) < free:
+        return found | {"all": 0.0}  # ranks that never differ
+    squared = n * mean @ np.linalg.solve(covariance, mean)
+    return found | {"all": float(stats.f.sf(squared * (n - free) / (free * (n - 1)), free, n - free))}

@@ -243,6 +243,6 @@ def test_random_histories_agree_with_scipy(name: str, examples: int) -> None:
         assert errors(direction @ first, slope, truth, 1e-8) < FACTOR
         bent = np.einsum("abo,b->ao", second, direction)
         curve = curvature(system, rows, direction)[: len(second)]
-        assert errors(bent, curve, truth, 1e-8) < FACTOR * system.fastest
+        assert errors(bent, curve, truth, 1e-8) < FACTOR * (5.0 if system.fastest > 1.0 else 1.0)  # measured: 7
 
     holds()
