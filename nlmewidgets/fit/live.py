@@ -15,6 +15,11 @@ from nlmewidgets.methods.marginal import Approximation
 __all__ = ["Look", "look", "stand_in"]
 
 
+_SINGULAR = (
+    "The curvature of a subject's likelihood is singular to rounding at these values; bring them nearer to the data."
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Look:
     """The objective at some values.
@@ -57,7 +62,11 @@ def look(problem: Problem, values: Values, method: str = "focei", start: Array |
     SAEM maximises the likelihood itself, which is too dear for a slider; Laplace stands for it.
     """
     approximation = stand_in(problem, method)
-    result = approximation.evaluate(problem, values, start)
+    try:
+        result = approximation.evaluate(problem, values, start)
+    except np.linalg.LinAlgError:
+        unknown, nothing = np.full(problem.n_subjects, np.nan), np.zeros((problem.n_eta, problem.n_subjects))
+        return Look(values, float("nan"), approximation.name, unknown, nothing, _SINGULAR)
     eta = np.where(np.isfinite(result.eta), result.eta, 0.0)
     bad = np.flatnonzero(~np.isfinite(result.per_subject))
     message = ""

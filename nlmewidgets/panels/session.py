@@ -148,7 +148,7 @@ def restore(explorer: Any, state: Mapping[str, Any], *, sliders: bool = True) ->
         with explorer.consequence():  # what was refitted is restored, not refitted again
             explorer.refit = tuple(name for name in state["refit"] if name not in explorer.fixed)
     if state["pinned"] is not None and sliders:
-        explorer.pinned = state["pinned"]
+        explorer.keep_pin(state["pinned"])
     if state["panel"] in explorer.panels:
         explorer.panel = state["panel"]
 

@@ -21,7 +21,7 @@ from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.fit.arrows import Arrow, arrows
 from nlmewidgets.fit.chains import Chains
-from nlmewidgets.fit.live import Look, look
+from nlmewidgets.fit.live import Look, look, stand_in
 from nlmewidgets.fit.pull import Pull, pull
 from nlmewidgets.fit.refit import Refit, refit
 from nlmewidgets.fit.scale import refusal
@@ -344,6 +344,11 @@ class State(View):
         """Remember the objective of the moment; changes are counted from it."""
         self.pinned = self.ofv if np.isfinite(self.ofv) else None
 
+    def keep_pin(self, ofv: float) -> None:
+        """Count changes from an objective that the method chosen had before; its first look is yet to come, perhaps."""
+        self.objective_by = stand_in(self.problem, self.method).name
+        self.pinned = ofv
+
     # ---------------------------------------------------------------------- looks
 
     @tl.observe("params", "method", "refit")
@@ -409,7 +414,7 @@ class State(View):
             try:
                 stop = lambda: self._latest.overtaken  # noqa: E731
                 return refit(self.problem, request.values, self.refit, self.method, self._eta, _REFITTING, stop)
-            except NlmeError:  # not finite here, which the look says in words
+            except (NlmeError, np.linalg.LinAlgError):  # not finite here, which the look says in words
                 pass
         return self._look(request.values)
 

@@ -196,6 +196,10 @@ class Workspace:
                 self.explorer.notice = f"The workspace '{self.path}' cannot be written ({error.strerror})."
             except NlmeError as refusal:
                 self.explorer.notice = f"The workspace is not saved: {refusal}"
+            except Exception as error:  # the next change is written all the same
+                self.explorer.notice = (
+                    f"The workspace is not saved ({type(error).__name__}: {error}); please report it."
+                )
             self._last = time.monotonic()
             self._pause = max(EVERY, _SHARE * (self._last - began))
 

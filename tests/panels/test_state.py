@@ -12,6 +12,7 @@ import traitlets as tl
 
 import nlmewidgets as nw
 from nlmewidgets.panels.latest import Latest
+from tests.kinds import KINDS
 
 
 @pytest.fixture
@@ -179,3 +180,14 @@ def test_the_correlations_of_a_block_are_fixed_and_freed_together(explore, data)
     assert set(explorer.fixed) == {"CL", *names}
     explorer.fixed = tuple(name for name in explorer.fixed if name != names[0])
     assert explorer.fixed == ("CL",)
+
+
+def test_a_look_at_numbers_far_from_any_other_is_no_exception(explore) -> None:
+    """Curvatures of 1e60 beside one of 10 are singular to rounding."""
+    explorer = explore(*KINDS["occasions"]())
+    explorer.params = {"a": 1e30}
+    explorer._latest.wait(20)
+    assert math.isfinite(explorer.ofv) or explorer.notice
+    explorer.reset()
+    explorer._latest.wait(20)
+    assert explorer.ofv < 100

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
+import threading
 
 import pandas as pd
 import pytest
 
 import nlmewidgets as nw
+from nlmewidgets.fit.live import look
 
 
 def test_the_link_opens_the_same_exploration(explore, model, data) -> None:
@@ -48,3 +51,25 @@ def test_the_code_follows_what_is_left_out(explore, model, data) -> None:
     explorer.panel = "code"
     explorer.excluded, explorer.excluded_records = (9,), (17,)
     assert "data.exclude(records=[17]).exclude(ids=[9])" in explorer.panels["code"].text.value
+
+
+def test_a_pin_outlives_a_first_look_that_takes_long(explore, model, data, monkeypatch) -> None:
+    first = explore(model, data)
+    first.pinned = 123.0
+    link = first.link()
+
+    late = threading.Event()
+
+    def slow(*given: object) -> object:
+        late.wait(20)
+        return look(*given)
+
+    monkeypatch.setattr("nlmewidgets.panels.state.look", slow)
+    monkeypatch.setattr("nlmewidgets.panels.state._PATIENCE", 0.01)
+    again = nw.open(link)
+    assert math.isnan(again.ofv)
+    late.set()
+    again._latest.wait(20)
+    assert again.pinned == 123.0
+    assert again.ofv == first.ofv
+    again.close()

@@ -196,3 +196,16 @@ def test_of_two_explorers_of_one_file_the_newer_one_writes(explore, model, data,
     first.params = {"ka": 0.9}
     first.close()
     assert json.loads(file.read_text(encoding="utf-8"))["state"]["params"]["ka"] == 1.9
+
+
+def test_a_workspace_that_could_not_be_written_once_is_written_again(
+    explore, model, data, tmp_path, monkeypatch
+) -> None:
+    explorer = explore(model, data, workspace=tmp_path / "w.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer.workspace, "document", lambda: 1 / 0)
+        explorer.workspace.write()
+        assert "not saved (ZeroDivisionError" in explorer.notice
+    explorer.params = {"CL": 3.3}
+    explorer.workspace.write()
+    assert '"CL": 3.3' in (tmp_path / "w.json").read_text()
