@@ -414,15 +414,23 @@ class Group:
 
 
 def invert(minus2log: Callable[[float], Any], values: tuple[Any, ...] | str, noise: Array) -> Array:
-    """Return discrete data by inversion of their distribution function, summed value by value."""
+    """Return discrete data by inversion of their distribution function, summed value by value.
+
+    Counts beyond the largest that is tried are NaN, at once where the density still rises there.
+    """
     uniform = special.ndtr(noise)
     out = np.full(noise.shape, np.nan)
     below = np.zeros(noise.shape)
+    beyond: Any = False
+    if isinstance(values, str):
+        with np.errstate(all="ignore"):
+            before, last = (np.asarray(minus2log(float(_MOST_COUNT - k))) for k in (2, 1))
+        beyond = np.isfinite(last) & (last <= before)
     for value in range(_MOST_COUNT) if isinstance(values, str) else values:
         with np.errstate(all="ignore"):
             below = below + np.exp(-0.5 * np.broadcast_to(minus2log(float(value)), noise.shape))
         out[np.isnan(out) & (uniform < below)] = value
-        if not (np.isnan(out) & np.isfinite(below)).any():
+        if not (np.isnan(out) & np.isfinite(below) & ~np.asarray(beyond)).any():
             break
     else:
         if not isinstance(values, str):  # the last value, where rounding leaves the sum short of 1

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import sympy as sp
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 import nlmewidgets as nw
+from nlmewidgets.core.observation import invert
 from nlmewidgets.fit.store import model_from_dict, model_to_dict
 
 A, B = sp.symbols("a b", positive=True)
@@ -309,3 +310,21 @@ def test_a_declaration_is_refused_in_one_sentence(case):
 def test_an_event_without_its_cumulative_hazard_is_refused():
     with pytest.raises(nw.ModelError, match="Event needs hazard= and cumulative="):
         nw.Event(hazard=A)
+
+
+@pytest.mark.parametrize(("rate", "most"), [(3.0, 40), (2000.0, 2400), (1e6, 3), (1e30, 3)])
+def test_counts_too_large_to_be_drawn_are_given_up_at_once(rate, most) -> None:
+    """A slider at 1e30 kept a processor busy for minutes."""
+    asked = []
+
+    def minus2log(y: float) -> np.ndarray:
+        asked.append(y)
+        return np.full(5, -2 * stats.poisson.logpmf(y, rate))
+
+    noise = np.linspace(-2.0, 2.0, 5)
+    drawn = invert(minus2log, "counts", noise)
+    assert len(asked) <= most
+    if rate < 1e5:
+        np.testing.assert_array_equal(drawn, stats.poisson.ppf(special.ndtr(noise), rate))
+    else:
+        assert np.isnan(drawn).all()
