@@ -154,7 +154,14 @@ def test_standard_errors_of_phenobarbital_are_monolixs(shared: Path) -> None:
     )
     problem = model.problem(data)
     assert (problem.n_subjects, problem.n_obs) == (59, 155)
-    modes = METHODS["laplace"]().evaluate(problem, model.values).eta
+    found = METHODS["laplace"]().evaluate(problem, model.values)
+    modes = found.eta
+    # The folder's own oracle at these estimates, and Monolix's modes, which it prints to six digits.
+    constant = problem.n_obs * np.log(2 * np.pi)
+    assert found.ofv + constant == pytest.approx(971.8204, abs=1e-4)
+    assert model.ofv(data, "agq", nodes=31) + constant == pytest.approx(971.2071, abs=1e-4)
+    printed_modes = pd.read_csv(folder / "random_effects.csv")[["eta_V_mode", "eta_k_mode"]]
+    np.testing.assert_allclose(modes.T, printed_modes, rtol=0, atol=1e-4)
     names = dict(zip(["V", "high", "low", "k", "omega_V", "omega_k", "proportional"], number, strict=True))
     exact, louis = (uncertainty(problem, model.values, "saem", modes, kind=kind) for kind in ("R", "louis"))
     slope = dict(zip(problem.space.x_names, exact.curvature.scores.sum(axis=0), strict=True))
