@@ -61,7 +61,7 @@ check: $(VENV)/.test
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 benchmark: $(VENV)/.test browser
-	@for file in theophylline methods linear odes records latency; do echo "-- $$file"; $(BIN)/python benchmarks/$$file.py || exit 1; done
+	@for file in theophylline methods bayes linear odes records latency; do echo "-- $$file"; $(BIN)/python benchmarks/$$file.py || exit 1; done
 
 yardstick: $(VENV)/.test
 	@$(BIN)/python benchmarks/yardstick.py
