@@ -15,6 +15,7 @@ import pstats
 import time
 from pathlib import Path
 
+import numpy as np
 from problems import Problem, theophylline
 from theophylline import declare, design
 
@@ -27,27 +28,30 @@ LAYERS = {
     "modes and Laplace objective": ("methods/saem.py", "_look"),
     "statistics": ("methods/mstep.py", "of"),
     "iterations as they are shown": ("methods/saem.py", "_iteration"),
+    "whether it arrived": ("methods/arrival.py", "not_arrived"),
     "the objective at the end": ("methods/saem.py", "finish"),
 }
 """The function of SAEM that each layer is the time of, with everything it calls."""
 
 
 def shares(problem: Problem) -> tuple[float, dict[str, float]]:
-    """Return processor seconds of a fit without the profiler, and each layer's share of one with it."""
+    """Return processor seconds (the best of five) of a fit without the profiler, and each layer's share of one with it."""
     model, data = problem
     fit = lambda: model.fit(data, "saem", seed=1, explore=300, smooth=100)  # noqa: E731
     fit()
-    began = time.process_time()
-    fit()
-    seconds = time.process_time() - began
+    seconds = np.inf
+    for _ in range(5):
+        began = time.process_time()
+        fit()
+        seconds = min(seconds, time.process_time() - began)
     profiler = cProfile.Profile(time.process_time)
     profiler.runcall(fit)
     stats = pstats.Stats(profiler)
     package = str(Path(nw.__file__).parent)
-    found = {
-        (file.removeprefix(package).lstrip("/\\").replace("\\", "/"), name): row[3]
-        for (file, _, name), row in stats.stats.items()  # type: ignore[attr-defined]
-    }
+    found: dict[tuple[str, str], float] = {}
+    for (file, _, name), row in stats.stats.items():  # type: ignore[attr-defined]
+        key = file.removeprefix(package).lstrip("/\\").replace("\\", "/"), name
+        found[key] = found.get(key, 0.0) + row[3]
     whole = found["fit/run.py", "fit"]
     return seconds, {layer: found.get(key, 0.0) / whole for layer, key in LAYERS.items()}
 

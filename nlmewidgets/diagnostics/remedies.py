@@ -11,6 +11,7 @@ import numpy as np
 
 from nlmewidgets.diagnostics.shrinkage import HIGH_SHRINKAGE
 from nlmewidgets.fit import Fit
+from nlmewidgets.methods.focei import FOCEI
 from nlmewidgets.methods.marginal import Approximation
 
 __all__ = ["Remedy", "remedies", "remedies_of_refusal", "why_stopped"]
@@ -163,6 +164,12 @@ def _saem(fit: Fit) -> list[Remedy]:
     if fit.method != "saem" or fit.status == "stopped":
         return []
     out = []
+    if "not at a maximum" in fit.message:
+        why = "It is stuck where variances are too small to move: starting values nearer the data free it."
+        out.append(Remedy(why, "Guess", "guess"))
+        if FOCEI().refusal(fit.problem) is None:
+            why = "FOCEI follows the slope that the chains do not feel."
+            out.append(Remedy(why, "Fit by FOCEI", "fit", {"method": "focei"}))
     if "still drifting" in fit.message:
         explored = int((fit.iterations["~phase"] == "explore").sum())
         why = f"A parameter was still drifting after {explored} exploring iterations: start again from where it is."

@@ -25,6 +25,7 @@ from nlmewidgets.core.modes import find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.core.sample import ChainState, Proposal, Target, refresh, sweep
+from nlmewidgets.methods.arrival import not_arrived
 from nlmewidgets.methods.base import Iteration, Lazy, Method
 from nlmewidgets.methods.ending import ending
 from nlmewidgets.methods.marginal import log_det, precision_of
@@ -53,6 +54,7 @@ _WINDOW = 75
 _EVERY = 10
 _SHORTEST_SMOOTHING = 50
 _DRIFTING = " A parameter was moving fast when exploring ended: explore longer, or start nearer."
+_SHORT = " It is not at a maximum: −2 log L falls along {} by more than a standard error. Start nearer, or resume."
 _LONGEST = 1000
 """Iterations of an automatic phase."""
 
@@ -297,6 +299,8 @@ class SAEM(Method):
         status, text = ending(space, values) if p.done else ("running", "")
         if p.done and p.drifting:
             status, text = "limit", _DRIFTING + text
+        if status == "converged" and (off := not_arrived(problem, values, state.proposal.centre)):
+            status, text = "limit", _SHORT.format(" and ".join(off[:2])) + text
         return Iteration(
             k=p.k,
             phase=phase,
