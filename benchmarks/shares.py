@@ -35,7 +35,7 @@ LAYERS = {
 
 
 def shares(problem: Problem) -> tuple[float, dict[str, float]]:
-    """Return processor seconds (the best of five) of a fit without the profiler, and each layer's share of one with it."""
+    """Return processor seconds of a fit (the best of five), and each layer's share of one under the profiler."""
     model, data = problem
     fit = lambda: model.fit(data, "saem", seed=1, explore=300, smooth=100)  # noqa: E731
     fit()
