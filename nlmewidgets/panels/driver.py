@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.panels.latest import report
 
 __all__ = ["Job", "failure"]
 
@@ -91,6 +92,13 @@ class Job:
             self._thread.join(0.05)
         return not self.alive
 
+    def _show(self, iterations: Sequence[Any]) -> None:
+        """Publish; whatever falls over there does not end the fit."""
+        try:
+            self._publish(iterations)
+        except Exception:
+            report()
+
     def _pull(self) -> Any:
         """Yield after every iteration, publishing as often as is useful; the end is in the last bundle."""
         history: list[Any] = []
@@ -105,7 +113,7 @@ class Job:
                     self._each(iteration)
                 if time.monotonic() >= due:
                     asked = time.monotonic()
-                    self._publish(waiting)
+                    self._show(waiting)
                     waiting = []
                     # A publication costs the fit its time: on a busy machine, publish less often.
                     due = time.monotonic() + max(_EVERY, _SHARE * (time.monotonic() - asked))
@@ -113,7 +121,7 @@ class Job:
                     break
                 yield
             if waiting:
-                self._publish(waiting)
+                self._show(waiting)
             fit = self.run.result(history, stopped="Stopped by the user", elapsed=time.monotonic() - began)
         except Exception as problem:  # shown in the panel: a thread's traceback would be seen by nobody
             fit, error = None, failure(problem)

@@ -7,10 +7,15 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["Latest"]
+__all__ = ["Latest", "report"]
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+
+def report() -> None:
+    """Report the exception in hand as a thread's are that ends by one, and go on."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 class Latest(Generic[Q, A]):
@@ -78,8 +83,8 @@ class Latest(Generic[Q, A]):
                 answer = self._compute(request)
                 if not self.overtaken:
                     self._publish(answer)
-            except Exception:  # reported as a thread's exceptions are, while whoever waits is still waiting
-                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            except Exception:  # while whoever waits is still waiting
+                report()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being computed, and return whether that is so; what rests is computed at once."""

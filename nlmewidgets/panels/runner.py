@@ -91,16 +91,21 @@ class Runner(State):
             if self.running:
                 return self
             self.running = True  # enables Stop, inside this very callback
-        run = None
+        begun = False
+        try:
+            begun = self._begin(prepare, before)
+        finally:  # an interrupt comes here too, and a panel that falls over
+            if not begun:
+                self.running = False
+        return self
+
+    def _begin(self, prepare: Callable[[], Run], before: tuple[Any, ...]) -> bool:
+        """Start what `prepare` returns, and return whether that could be done."""
         try:
             run = prepare()
         except Exception as error:
             self.status, self.message = "failed", failure(error)
-        finally:  # an interrupt comes here too
-            if run is None:
-                self.running = False
-        if run is None:
-            return self
+            return False
         self._began = time.monotonic()
         self.control = getattr(run.method, "control", None)
         self.playback.begin()
@@ -111,7 +116,7 @@ class Runner(State):
         if self.panel != "microscope":
             self.panel = "converge"
         self._job = Job(run, self._iterations, self._ended, self._each).start()
-        return self
+        return True
 
     def stop(self) -> Self:
         """Ask a running fit to end; what it reached becomes the result."""

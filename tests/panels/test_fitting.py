@@ -178,3 +178,18 @@ def test_a_stop_that_comes_too_late_leaves_the_words_of_the_end(explorer, monkey
     monkeypatch.setattr("nlmewidgets.panels.driver.Job.alive", True)  # its thread has not ended yet
     explorer.stop()
     assert explorer.message.startswith("Converged")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_panel_that_falls_over_during_a_fit_does_not_end_it(explorer) -> None:
+    said = []
+
+    def trip(change: dict[str, object]) -> None:
+        said.append(explorer.status)
+        if change["new"]:
+            raise ValueError("a panel fell over")
+
+    explorer.observe(trip, "trace")
+    explorer.start().wait(60)
+    assert "running" in said
+    assert explorer.status == "converged"
