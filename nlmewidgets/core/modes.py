@@ -255,7 +255,7 @@ def find_modes(
     -----
     Exact second derivatives; where they are not positive definite, with the signs of negative eigenvalues turned,
     and a step that does not decrease l by 10⁻⁴ of what the model promises is halved.  The functions of
-    all subjects are evaluated together.  Where the prediction is integrated, a cold search comes near
+    all subjects are evaluated together.  Where the prediction is integrated, a search from afar comes near
     the modes by expected information, which needs first derivatives only.
     """
     q, n = problem.n_eta, problem.n_subjects
@@ -276,6 +276,11 @@ def find_modes(
     if start is not None and not np.isfinite(state.value).all():
         eta = np.where(np.isfinite(state.value), eta, 0.0)
         state = evaluate(eta)
+    if start is not None and solved and (_newton_step(state)[1] > _CLOSE).any():
+        scout = _descend(lambda eta: evaluate(eta, 1), precision, eta, state, noise, _CLOSE, _SCOUT)
+        if scout.iterations:
+            eta, scouted = scout.eta, scout.iterations
+            state = evaluate(eta)
     eta, state, decrement, whole, iterations = _descend(
         evaluate, precision, eta, state, noise, tolerance, max_iterations
     )

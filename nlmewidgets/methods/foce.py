@@ -61,6 +61,8 @@ class FOCE(FOCEI):
         Largest half Newton decrement left in a subject's mode.
     """
 
+    # The residual variance moves with the typical values, which the linearised model's information leaves out.
+    informed: ClassVar[bool] = False
     name: ClassVar[str] = "foce"
     title: ClassVar[str] = "FOCE"
     summary: ClassVar[str] = "FOCEI with the residual variance of the typical prediction; for additive errors the same."

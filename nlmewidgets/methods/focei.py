@@ -23,6 +23,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.modes import Modes, find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem, Typical
+from nlmewidgets.methods.information import Linear
 from nlmewidgets.methods.marginal import (
     Approximation,
     Evaluation,
@@ -63,12 +64,13 @@ def evaluate_focei(
         if not np.isfinite(per_subject).all():
             return Evaluation(per_subject, modes.eta, joint=modes.value)
         terms, along, mixed = modes.terms, modes.along, modes.mixed
+        linear = Linear(typical, modes.f, modes.first)
         spread = problem.subjects.spread
         q = problem.n_eta
         if not q:
             omega = np.zeros((problem.n_subjects, 0, 0))
             scores = _assembled(problem, typical, modes, terms.f, along, terms.sigma, omega, frozen)
-            return Evaluation(per_subject, modes.eta, scores, joint=modes.value)
+            return Evaluation(per_subject, modes.eta, scores, joint=modes.value, linear=linear)
         k = np.linalg.inv(h_matrix)
         weighted = np.einsum("abo,bo->ao", spread(k.transpose(1, 2, 0)), along)
         leverage = np.einsum("ao,ao->o", weighted, along)
@@ -97,7 +99,7 @@ def evaluate_focei(
         omega = precision - precision @ k @ precision - pulled[:, :, None] * pulled[:, None, :] + moved.omega
         scores = _assembled(problem, typical, modes, on_first, on_mixed, on_sigma, omega, frozen)
         shift = mode_shift(problem, typical, precision, modes, terms, frozen)
-    return Evaluation(per_subject, modes.eta, scores, shift, modes.value)
+    return Evaluation(per_subject, modes.eta, scores, shift, modes.value, linear=linear)
 
 
 def _assembled(
@@ -132,6 +134,7 @@ class FOCEI(Approximation):
 
     inner_tolerance: float = 1e-13
 
+    informed: ClassVar[bool] = True
     name: ClassVar[str] = "focei"
     title: ClassVar[str] = "FOCEI"
     summary: ClassVar[str] = "Linearised at each subject's mode, with eta–epsilon interaction; fast, exact gradient."

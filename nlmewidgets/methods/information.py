@@ -20,15 +20,16 @@ Nyberg et al. (2015), doi:10.1111/bcp.12352 (full and reduced matrices of optima
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.errors import MethodError
 from nlmewidgets.core.parameters import Values
-from nlmewidgets.core.problem import Problem
+from nlmewidgets.core.problem import Problem, Typical
 
-__all__ = ["expected_information", "linearised_information"]
+__all__ = ["Linear", "expected_information", "linearisable", "linearised_information"]
 
 _AT_ONCE = 4_000_000
 """Numbers held in one array: subjects are taken in parts."""
@@ -102,29 +103,107 @@ def linearised_information(problem: Problem, values: Values, eta: Array) -> Arra
         If observations are not normal around their prediction, perhaps after a transform.
     """
     _require_normal(problem, values)
-    moves = _Moves.of(problem, values)
     typical = problem.typical(values.theta, jacobian=True)
-    assert typical.jacobian is not None
     with np.errstate(all="ignore"):
         f, first, _ = problem.structure(problem.slots(typical.slots, eta), 1)
         assert first is not None
+        return _information(problem, values, typical, f, first)
+
+
+def linearisable(problem: Problem, values: Values) -> bool:
+    """Whether observations are normal around their prediction, perhaps after a transform that is not estimated."""
+    return _why_not(problem, values) is None
+
+
+class Linear(NamedTuple):
+    """What a model is linearised by at each subject's mode.
+
+    Attributes
+    ----------
+    typical : Typical
+        With its Jacobian.
+    f, first : (obs,), (slots, obs) float
+        The prediction there and its derivatives along the slots.
+    """
+
+    typical: Typical
+    f: Array
+    first: Array
+
+    def information(self, problem: Problem, values: Values) -> Array:
+        """Return the information along the unconstrained coordinates, (free, free)."""
+        return _information(problem, values, *self)
+
+
+def _information(problem: Problem, values: Values, typical: Typical, f: Array, first: Array) -> Array:
+    r"""Return the information of a linearised model.
+
+    With :math:`A = G'R^{-1}G` and :math:`K = (\Omega^{-1} + A)^{-1}`, :math:`V^{-1} = R^{-1} - R^{-1}GKG'R^{-1}` and
+    :math:`V^{-1}G = R^{-1}GK\Omega^{-1}`, so that no matrix is larger than a subject's random effects are many.
+    """
+    space, occasions, q = problem.space, problem.occasions, problem.n_eta
+    jacobian = typical.jacobian
+    assert jacobian is not None
+    if problem.not_normal(transformed=False) is not None:
         first = first * problem.center_slope(f, values.sigma)
-        along = np.tensordot(problem.loadings.T, first[: len(problem.loadings)], 1)
-        r = problem.variance(f, values.sigma)
-        slopes = problem.blocks.spread(np.einsum("stb,tp->spb", typical.jacobian, moves.theta))
-        mean = np.einsum("so,spo->po", first, slopes)
-    on_variance = moves.residual(r.sigma, f)
-    still = np.zeros((moves.n, *along.shape))
-    return _total(problem, moves, values, mean, along, still, np.broadcast_to(r.value, f.shape), on_variance)
+    r = problem.variance(f, values.sigma)
+    weight = 1.0 / np.broadcast_to(r.value, f.shape)
+    loadings = np.zeros((len(first), q))
+    loadings[: len(problem.loadings)] = problem.loadings
+    square = problem.blocks(weight * first[:, None] * first)
+    pulled = np.einsum("sub,utb->stb", square, jacobian)
+    mean = np.tensordot(jacobian, pulled, axes=([0, 2], [0, 2]))
+    cross = problem.block_subjects(np.tensordot(loadings.T, pulled, 1))
+    own = problem.block_subjects(
+        np.tensordot(loadings.T, np.tensordot(loadings.T, square, 1), axes=(1, 1))
+    ).transpose(2, 0, 1)
+    precision = np.linalg.inv(occasions.expand(values.omega))
+    k = np.linalg.inv(precision + own)
+    mean = mean - np.einsum("atn,nab,bun->tu", cross, k, cross, optimize=True)
+    inner = (own @ k @ precision).reshape(len(own), q * q)
+    # tr(A E A E') for all directions E and E' of Omega at once, as a form in E_jk and E'_li.
+    spread = (inner.T @ inner).reshape(q, q, q, q).transpose(1, 2, 3, 0)
+    spread = occasions.collapse(0.25 * (spread + spread.transpose(0, 1, 3, 2))).transpose(2, 3, 0, 1)
+    spread = occasions.collapse(spread)
+    t, w, n_sigma = len(space.theta), len(space.eta), len(space.sigma)
+    full = np.zeros((t + w * w + n_sigma,) * 2)
+    full[:t, :t] = mean
+    full[t : t + w * w, t : t + w * w] = spread.reshape(w * w, w * w)
+    if r.sigma is not None and n_sigma:
+        on_r = np.broadcast_to(r.sigma[:n_sigma], (n_sigma, *f.shape))
+        along, share = problem.slope_along_eta(first), on_r * weight
+        k_obs = problem.subjects.spread(k.transpose(1, 2, 0))
+        turned = weight * np.einsum("abo,bo->ao", k_obs, along)
+        leverage = np.einsum("ao,ao->o", turned, along)
+        residual = (share * (1.0 - 2.0 * leverage)) @ share.T
+        gathered = np.stack([problem.subjects(weight * row * along[:, None] * along) for row in share])
+        half = np.einsum("nab,sbcn->sacn", k, gathered)
+        residual = residual + np.einsum("sacn,ucan->su", half, half)
+        turned = precision @ turned
+        mixed = occasions.collapse(np.einsum("so,ao,bo->sab", on_r, turned, turned, optimize=True)).reshape(n_sigma, -1)
+        full[t + w * w :, t + w * w :] = 0.5 * residual
+        full[t + w * w :, t : t + w * w] = 0.5 * mixed
+        full[t : t + w * w, t + w * w :] = 0.5 * mixed.T
+
+    def along_free(rows: Array) -> Array:
+        omega = rows[:, t : t + w * w].reshape(-1, w, w)
+        return space.pull_back(values, rows[:, :t], omega, rows[:, t + w * w :])
+
+    out = along_free(along_free(full).T)
+    return 0.5 * (out + out.T)
 
 
-def _require_normal(problem: Problem, values: Values) -> None:
+def _why_not(problem: Problem, values: Values) -> str | None:
     why = problem.not_normal(correlated=False)
     if why is None and problem.not_normal(transformed=False) is not None:
         f = np.linspace(0.5, 2.0, problem.n_obs)
         if not np.array_equal(problem.center_slope(f, values.sigma), problem.center_slope(f, values.sigma * 1.1)):
             why = "a transform that is estimated"
-    if why is not None:
+    return why
+
+
+def _require_normal(problem: Problem, values: Values) -> None:
+    if (why := _why_not(problem, values)) is not None:
         raise MethodError(f"The expected information does not treat {why}; take the kind 'sandwich' or 'R'.")
 
 

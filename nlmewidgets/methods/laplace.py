@@ -34,6 +34,7 @@ from nlmewidgets.core.modes import Modes, find_modes
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.methods.floor import LEAST, floored
+from nlmewidgets.methods.information import Linear
 from nlmewidgets.methods.marginal import (
     Approximation,
     Evaluation,
@@ -173,7 +174,9 @@ def score(
         own.slots + third,
     )
     shift = mode_shift(problem, typical, precision, modes, terms)
-    return Evaluation(per_subject, modes.eta, scores, shift, modes.value)
+    return Evaluation(
+        per_subject, modes.eta, scores, shift, modes.value, linear=Linear(typical, modes.f, modes.first)
+    )
 
 
 def _contracted(problem: Problem, typical: Array, modes: Modes, own: Averages) -> Array:
@@ -212,6 +215,7 @@ class Laplace(Approximation):
     inner_tolerance: float = 1e-13
     least_curvature: float = LEAST
 
+    informed: ClassVar[bool] = True
     name: ClassVar[str] = "laplace"
     title: ClassVar[str] = "Laplace"
     summary: ClassVar[str] = "A Gaussian with the exact curvature at each mode; for data of any kind."

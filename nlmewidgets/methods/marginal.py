@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from nlmewidgets.core.parameters import ParameterSpace, Values
 from nlmewidgets.core.problem import Problem, Typical
 from nlmewidgets.methods.base import Iteration, Method
 from nlmewidgets.methods.ending import ending
+from nlmewidgets.methods.information import Linear, linearisable
+from nlmewidgets.methods.leaps import Leap, Leaps
 from nlmewidgets.methods.orient import well_begun
 
 __all__ = [
@@ -75,6 +77,8 @@ class Evaluation:
         −2 log of the joint density at the modes, where the approximation is centred at modes.
     bounded : (k,) int
         Subjects whose curvature was nearly singular and has been bounded (`methods.floor`).
+    linear : Linear or None
+        What the model is linearised by, with scores.
     """
 
     per_subject: Array
@@ -83,6 +87,7 @@ class Evaluation:
     shift: Scores | None = None
     joint: Array | None = None
     bounded: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    linear: Linear | None = None
 
     @property
     def ofv(self) -> float:
@@ -223,6 +228,10 @@ _SMALL, _FALL = 0.1, 5.0
 CORRELATIONS_LEFT_OUT = 0.5
 """Of the score cross-product that starts BFGS, where subjects are few (docs/decisions/0007)."""
 
+_NEAR, _ROUGH = 0.01, 1e-9
+"""Decrease that is promised, below which modes of integrated predictions are found to their last digit; before, to
+this half decrement."""
+
 SUBJECTS_PER_PARAMETER = 2.5
 """From here on Gauss–Newton on the scores beats BFGS started from them (docs/decisions/0007)."""
 
@@ -244,6 +253,9 @@ class Approximation(Method):
     tolerance: float = 1e-6
     max_iterations: int = 500
     orient: bool = True
+
+    informed: ClassVar[bool] = False
+    """Whether the curvature of the model linearised at the modes is that of this objective, where there is one."""
 
     def evaluate(
         self, problem: Problem, values: Values, start: Array | None = None, *, gradient: bool = False
@@ -268,7 +280,7 @@ class Approximation(Method):
         return replace(self, orient=False).steps(problem, last.values, rng)
 
     def point(self, problem: Problem, start: Values, x: Array, extra: Any = None, begin: Array | None = None) -> Point:
-        """Return objective, gradient and Gauss–Newton Hessian at coordinates x, for `quasi_newton`.
+        """Return objective, gradient and expected Hessian at coordinates x, for `quasi_newton`.
 
         Parameters
         ----------
@@ -294,8 +306,11 @@ class Approximation(Method):
         if result.scores is None or not np.isfinite(result.ofv):
             return Point(np.inf, np.zeros(len(x)))
         scores = result.scores.along(space, values)
-        # Each score is that of −2 log L: its cross-product estimates twice the Hessian of −2 log L.
-        hessian = 0.5 * scores.T @ scores
+        if self.informed and result.linear is not None and linearisable(problem, values):
+            hessian = 2.0 * result.linear.information(problem, values)
+        else:
+            # Each score is that of −2 log L: its cross-product estimates twice the Hessian of −2 log L.
+            hessian = 0.5 * scores.T @ scores
         shift = None if result.shift is None else result.shift.along(space, values)
         if problem.penalty is None:
             return Point(result.ofv, scores.sum(axis=0), hessian, (result.eta, shift, x, result.bounded))
@@ -306,15 +321,21 @@ class Approximation(Method):
     def _search(self, problem: Problem, start: Values) -> Iterator[Iteration]:
         """Yield the steps of one search."""
         space, k = problem.space, 0
+        # Modes of integrated predictions are dear; they need all their digits where the search ends.
+        rough = self._with_rough_modes() if getattr(problem.structure, "precision", 0.0) else self
+        leaps = Leaps(space)
+        near = False
 
         def function(x: Array, extra: Any) -> Point:
-            return self.point(problem, start, x, extra, begin)
+            return (self if near else rough).point(problem, start, x, extra, begin)
 
-        x, begin = space.pack(start), None
+        x, begin, hessian = space.pack(start), None, None
         reach = space.reach(x)
         first: float | None = None
-        many = problem.n_subjects >= SUBJECTS_PER_PARAMETER * len(space.x_names)
-        for attempt in range(_RESTARTS + 1):
+        known = self.informed and linearisable(problem, start)
+        many = known or problem.n_subjects >= SUBJECTS_PER_PARAMETER * len(space.x_names)
+        attempt, ended = 0, False
+        while not ended:
             path = quasi_newton(
                 function,
                 x,
@@ -323,22 +344,41 @@ class Approximation(Method):
                 max_step=reach,
                 refresh=many,
                 shrink=0.0 if many else CORRELATIONS_LEFT_OUT,
+                hessian=hessian,
             )
+            begin = hessian = None
             for step in path:
                 if not np.isfinite(step.point.value):
                     raise MethodError(
                         f"The {self.title} objective is not finite at the initial values; explore() shows where."
                     )
                 first = step.decrement if first is None else max(first, step.decrement)
-                begin, jump = None, None
-                if step.reason == "converged" and attempt < _RESTARTS:
+                exact, near = near or rough is self, near or step.decrement < _NEAR
+                begin, jump, leap = None, None, None
+                if step.reason and not exact:
+                    near = True
+                    step = step._replace(point=self.point(problem, start, step.x, step.point.extra))
+                    leap = Leap(step.x, step.point.extra[0], step.hessian) if step.reason == "converged" else None
+                elif step.reason == "converged" and attempt < _RESTARTS:
+                    attempt += 1
                     begin = self._lower_modes(problem, space.unpack(step.x, start), step.point.extra[0])
                     jump = self._to_zero(space, start, function, step)
-                ended = begin is None and jump is None
+                    leap = leaps.back(function, step) if begin is None and jump is None else None
+                elif not step.reason:
+                    leap = leaps.of(function, step)
+                ended = bool(step.reason) and begin is None and jump is None and leap is None
                 yield self._iteration(problem, start, k, step if ended else step._replace(reason=""), first)
                 x, k = step.x if jump is None else jump, k + 1
-            if ended:
-                return
+                if leap is not None:
+                    x, begin, hessian = leap
+                    break
+
+    def _with_rough_modes(self) -> Approximation:
+        """Return the method with modes good enough to see where the objective falls."""
+        if "inner_tolerance" not in type(self).__dataclass_fields__:
+            return self
+        options: dict[str, Any] = {"inner_tolerance": max(getattr(self, "inner_tolerance"), _ROUGH)}
+        return replace(self, **options)
 
     def _to_zero(
         self, space: ParameterSpace, start: Values, function: Callable[[Array, Any], Point], step: Step

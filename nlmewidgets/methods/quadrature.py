@@ -353,6 +353,7 @@ class AGQ(Approximation):
     nodes: int = 9
     inner_tolerance: float = 1e-13
 
+    informed: ClassVar[bool] = True
     name: ClassVar[str] = "agq"
     title: ClassVar[str] = "adaptive quadrature"
     summary: ClassVar[str] = (
