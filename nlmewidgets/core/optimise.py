@@ -170,9 +170,7 @@ def _updated(hessian: Array, step: Array, change: Array) -> Array:
     if not curvature > 1e-10 * float(np.linalg.norm(step) * np.linalg.norm(change)):
         return hessian
     pulled = hessian @ step
-    return np.asarray(
-        hessian - np.outer(pulled, pulled) / float(step @ pulled) + np.outer(change, change) / curvature
-    )
+    return np.asarray(hessian - np.outer(pulled, pulled) / float(step @ pulled) + np.outer(change, change) / curvature)
 
 
 def _scaled(hessian: Array, gradient: Array, most: Array) -> Array:

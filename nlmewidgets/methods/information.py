@@ -154,9 +154,9 @@ def _information(problem: Problem, values: Values, typical: Typical, f: Array, f
     pulled = np.einsum("sub,utb->stb", square, jacobian)
     mean = np.tensordot(jacobian, pulled, axes=([0, 2], [0, 2]))
     cross = problem.block_subjects(np.tensordot(loadings.T, pulled, 1))
-    own = problem.block_subjects(
-        np.tensordot(loadings.T, np.tensordot(loadings.T, square, 1), axes=(1, 1))
-    ).transpose(2, 0, 1)
+    own = problem.block_subjects(np.tensordot(loadings.T, np.tensordot(loadings.T, square, 1), axes=(1, 1))).transpose(
+        2, 0, 1
+    )
     precision = np.linalg.inv(occasions.expand(values.omega))
     k = np.linalg.inv(precision + own)
     mean = mean - np.einsum("atn,nab,bun->tu", cross, k, cross, optimize=True)
@@ -180,13 +180,14 @@ def _information(problem: Problem, values: Values, typical: Typical, f: Array, f
         half = np.einsum("nab,sbcn->sacn", k, gathered)
         residual = residual + np.einsum("sacn,ucan->su", half, half)
         turned = precision @ turned
-        mixed = occasions.collapse(np.einsum("so,ao,bo->sab", on_r, turned, turned, optimize=True)).reshape(n_sigma, -1)
+        mixed = np.einsum("so,ao,bo->sab", on_r, turned, turned, optimize=True)
+        mixed = occasions.collapse(mixed).reshape(n_sigma, w * w)
         full[t + w * w :, t + w * w :] = 0.5 * residual
         full[t + w * w :, t : t + w * w] = 0.5 * mixed
         full[t : t + w * w, t + w * w :] = 0.5 * mixed.T
 
     def along_free(rows: Array) -> Array:
-        omega = rows[:, t : t + w * w].reshape(-1, w, w)
+        omega = rows[:, t : t + w * w].reshape(len(rows), w, w)
         return space.pull_back(values, rows[:, :t], omega, rows[:, t + w * w :])
 
     out = along_free(along_free(full).T)

@@ -174,9 +174,7 @@ def score(
         own.slots + third,
     )
     shift = mode_shift(problem, typical, precision, modes, terms)
-    return Evaluation(
-        per_subject, modes.eta, scores, shift, modes.value, linear=Linear(typical, modes.f, modes.first)
-    )
+    return Evaluation(per_subject, modes.eta, scores, shift, modes.value, linear=Linear(typical, modes.f, modes.first))
 
 
 def _contracted(problem: Problem, typical: Array, modes: Modes, own: Averages) -> Array:

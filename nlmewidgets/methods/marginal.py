@@ -219,7 +219,7 @@ def mode_shift(
     return Scores(moved[..., :t], omega, moved[..., t : t + s])
 
 
-_RESTARTS = 3
+_RESTARTS = 6
 """How often at most a converged fit goes on because a subject has a lower mode than the one followed."""
 
 _SMALL, _FALL = 0.1, 5.0
@@ -375,9 +375,10 @@ class Approximation(Method):
 
     def _with_rough_modes(self) -> Approximation:
         """Return the method with modes good enough to see where the objective falls."""
-        if "inner_tolerance" not in type(self).__dataclass_fields__:
+        inner: float | None = getattr(self, "inner_tolerance", None)
+        if inner is None:
             return self
-        options: dict[str, Any] = {"inner_tolerance": max(getattr(self, "inner_tolerance"), _ROUGH)}
+        options: dict[str, Any] = {"inner_tolerance": max(inner, _ROUGH)}
         return replace(self, **options)
 
     def _to_zero(
