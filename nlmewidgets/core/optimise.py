@@ -143,7 +143,7 @@ def quasi_newton(
             trial, length = beyond, further
             gain = here.value - trial.value
         step = length * step
-        reach = min(1.0, 2.0 * reach) if gain > -0.25 * slope else reach
+        reach = min(1.0, 4.0 * reach) if gain > -0.25 * slope else reach
         if refresh and gain > 0.5 and trial.hessian is not None:
             hessian = _positive(trial.hessian, n, shrink)
         else:

@@ -59,13 +59,18 @@ def _zero_variances(space: ParameterSpace, values: Values) -> str:
 
 
 def _bounds(space: ParameterSpace, values: Values) -> str:
+    bound = _at_bounds(space, values)
+    return f" {', '.join(bound)} ended at a bound." if bound else ""
+
+
+def _at_bounds(space: ParameterSpace, values: Values) -> list[str]:
     bound = []
     for p, v in zip((*space.theta, *space.sigma), (*values.theta, *values.sigma), strict=True):
         reach = 1e-4 * max(abs(p.value), 1e-8)
         edges = [e for e in (p.lower, p.upper) if e is not None]
         if not p.fixed and any(abs(v - e) < reach for e in edges):
             bound.append(p.name)
-    return f" {', '.join(bound)} ended at a bound." if bound else ""
+    return bound
 
 
 def astray(space: ParameterSpace, values: Values) -> str:
@@ -81,8 +86,11 @@ def doubtful(space: ParameterSpace, values: Values) -> bool:
     """Whether a search ended where searches from afar get stuck, so that another is worth its price.
 
     That is: a free variance as good as zero, where its own score is too whatever the data say; a positive theta a
-    thousandfold from its start; a standard deviation thirty times its start.
+    thousandfold from its start; a standard deviation thirty times its start.  The standard deviation of an effect on
+    what ended at a bound means nothing, and tells nothing.
     """
-    sd, start = np.sqrt(np.diag(values.omega)), np.sqrt(np.diag(space.initial.omega))
+    bound = _at_bounds(space, values)
+    meant = np.array([eta.split("_", 1)[-1] not in bound for eta in space.eta], dtype=bool)
+    sd, start = np.sqrt(np.diag(values.omega))[meant], np.sqrt(np.diag(space.initial.omega))[meant]
     far = [p.scale == "log" and not 1e-3 < v / p.value < 1e3 for p, v in zip(space.theta, values.theta, strict=True)]
     return bool((sd < 1e-2 * start).any() or (sd > 30.0 * start).any() or any(far))

@@ -178,6 +178,10 @@ def _at_the_edge(
         reach = 1e-4 * max(abs(p.value), 1e-8)
         if not p.fixed and any(e is not None and abs(v - e) < reach for e in (p.lower, p.upper)):
             out[p.name] = "at its bound", (free[p.name],)
+            # Individuals do not differ where their typical value is at the end of what there is.
+            for k, eta in enumerate(space.eta):
+                if eta == f"eta_{p.name}" and own[k] and all(silent[space.x_names.index(c)] for c in own[k]):
+                    out[space.omega_names[k]] = "without effect at that bound", tuple(own[k])
     return out
 
 

@@ -346,7 +346,6 @@ class Approximation(Method):
                 shrink=0.0 if many else CORRELATIONS_LEFT_OUT,
                 hessian=hessian,
             )
-            begin = hessian = None
             for step in path:
                 if not np.isfinite(step.point.value):
                     raise MethodError(
@@ -354,16 +353,17 @@ class Approximation(Method):
                     )
                 first = step.decrement if first is None else max(first, step.decrement)
                 exact, near = near or rough is self, near or step.decrement < _NEAR
-                begin, jump, leap = None, None, None
+                begin, hessian, jump, leap = None, None, None, None
                 if step.reason and not exact:
                     near = True
                     step = step._replace(point=self.point(problem, start, step.x, step.point.extra))
                     leap = Leap(step.x, step.point.extra[0], step.hessian) if step.reason == "converged" else None
                 elif step.reason == "converged" and attempt < _RESTARTS:
                     attempt += 1
-                    begin = self._lower_modes(problem, space.unpack(step.x, start), step.point.extra[0])
+                    begin = rough._lower_modes(problem, space.unpack(step.x, start), step.point.extra[0])
                     jump = self._to_zero(space, start, function, step)
-                    leap = leaps.back(function, step) if begin is None and jump is None else None
+                    if begin is None and jump is None:
+                        leap = leaps.back(partial(rough.point, problem, start), step)
                 elif not step.reason:
                     leap = leaps.of(function, step)
                 ended = bool(step.reason) and begin is None and jump is None and leap is None
@@ -464,6 +464,7 @@ class Approximation(Method):
                 "gradient": float(slope.max()) if len(slope) else 0.0,
                 "step": step.length,
                 "evaluations": step.evaluations,
+                "decrement": step.decrement,
             }
             | prior,
         )

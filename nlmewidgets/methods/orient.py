@@ -32,6 +32,10 @@ _MOVED = " The data contradict the initial values, so the search began from othe
 _OFF, _ALL, _RESIDUAL = 2.0, 1.5, 3.0
 """Standard deviations that contradict: of individuals from the typical one in an effect, in all, of residuals."""
 
+_MARGIN, _HOPELESS = 10.0, 3
+"""A repeated search ends where even so many times the decrease that is promised would be above the end of the first,
+so many steps in a row."""
+
 _PATIENCE = 0.5
 """Seconds after which a search for a better start shows that it is at work, and can be stopped."""
 
@@ -81,10 +85,15 @@ def well_begun(
     if other is start:
         yield lost
         return
+    hopeless = 0
     for step in search(other):
         last = replace(step, k=lost.k + 1 + step.k)
         if last.status == "running":
             yield last
+        promised = _with_prior(last) - _MARGIN * last.details.get("decrement", np.inf)
+        hopeless = hopeless + 1 if promised > _with_prior(lost) else 0
+        if hopeless >= _HOPELESS:
+            break
     worse = _with_prior(lost) <= _with_prior(last)
     yield replace(lost, k=last.k) if worse else last
 

@@ -220,3 +220,31 @@ def test_five_steps_are_five_states():
     copies = [s.x.copy() for s in steps]
     assert len({tuple(x) for x in copies}) >= 5
     assert all(a is not b for k, a in enumerate(s.x for s in steps) for b in (s.x for s in steps[k + 2 :]))
+
+
+def test_a_direction_of_which_nothing_is_known_does_not_shorten_the_others() -> None:
+    """A flat coordinate goes as far as it may, and the others where the model has its minimum given that."""
+    hessian = np.array([[1e-4, 1e-4, 0.0], [1e-4, 2.0, 0.5], [0.0, 0.5, 1.0]])
+    goal = np.array([0.0, 0.3, -0.2])
+
+    def function(x: np.ndarray, extra: object) -> Point:
+        away = x - goal
+        return Point(0.5 * away @ hessian @ away - x[0], hessian @ away - np.array([1.0, 0.0, 0.0]), hessian)
+
+    start = np.zeros(3)
+    first = list(quasi_newton(function, start, refresh=True, max_iterations=1))[1]
+    oracle = optimize.minimize(
+        lambda x: function(x, None).value, start, jac=lambda x: function(x, None).gradient, bounds=[(-1.0, 1.0)] * 3
+    )
+    np.testing.assert_allclose(first.x, oracle.x, atol=1e-5)
+
+
+def test_a_refused_trial_teaches_the_model() -> None:
+    """An estimate of the curvature a thousand times too small: the second step is the right one, not a fraction."""
+
+    def function(x: np.ndarray, extra: object) -> Point:
+        return Point(50.0 * float(x @ x), 100.0 * x, 0.1 * np.eye(len(x)))
+
+    steps = list(quasi_newton(function, np.array([0.4]), max_step=1000.0))
+    assert steps[1].evaluations == 3
+    np.testing.assert_allclose(steps[1].x, 0.0, atol=1e-12)
