@@ -27,6 +27,7 @@ from nlmewidgets.core.arrays import Array
 from nlmewidgets.core.observation import Variance
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
+from nlmewidgets.methods.information import Linear
 from nlmewidgets.methods.marginal import Approximation, Evaluation, assemble_scores, log_det, precision_of
 
 __all__ = ["FO", "evaluate_fo"]
@@ -96,7 +97,7 @@ def evaluate_fo(problem: Problem, values: Values, *, gradient: bool = False, int
             on_mixed = on_mixed + 2.0 * on_variance * rho.value * pulled_along
             omega = omega + subjects(on_variance * rho.value * along[:, None] * along).transpose(2, 0, 1)
         scores = assemble_scores(problem, typical, first, mixed, on_first, on_mixed, on_sigma, omega)
-    return Evaluation(per_subject, mu, scores)
+    return Evaluation(per_subject, mu, scores, linear=Linear(typical, f, first))
 
 
 def _with_interaction(r: Variance, rho: Variance, prior: Array) -> Variance:
@@ -112,6 +113,7 @@ def _with_interaction(r: Variance, rho: Variance, prior: Array) -> Variance:
 class FO(Approximation):
     """First-order estimation: the whole population linearised at eta = 0."""
 
+    informed: ClassVar[bool] = True
     name: ClassVar[str] = "fo"
     title: ClassVar[str] = "FO"
     summary: ClassVar[str] = "Linearised at eta = 0; fastest and crudest, biased where variability is large."
