@@ -47,11 +47,13 @@ def test_one_standard_error_of_the_last_fit(explorer) -> None:
     explorer.method = "fo"
     explorer.start().wait()
     explorer.panel = "population"
-    explorer.wait()
+    for _ in range(2):  # the band, which on a busy machine is beside the sliders, asks for the standard errors
+        explorer.wait()
     assert explorer.errors["ka"] == pytest.approx(explorer.result.se["ka"])
     share = explorer.result.se["ka"] / explorer.result.estimates["ka"]
     before = np.ptp(np.array(panel.ribbon.y), axis=0)
     explorer.ribbon_by = "10 %"
+    explorer.wait()
     np.testing.assert_allclose(before * 0.1, np.ptp(np.array(panel.ribbon.y), axis=0) * share, rtol=1e-9)
 
 
