@@ -189,11 +189,14 @@ def round_ticks(low: float, high: float, count: int) -> tuple[Any, int]:
 def _log_ticks(low: float, high: float, count: int = 6) -> Any:
     """Return 1, 2, 5 times powers of ten inside a domain of logarithms; where it is wide, every so many powers."""
     members = (1.0, 2.0, 5.0) if high - low < 0.6 * count else (1.0,)
-    every = max(1, int(np.ceil((high - low) / count)))
-    powers = range(every * int(np.floor(low / every)), int(np.ceil(high)) + 1, every)
-    values = np.array([m * 10.0**k for k in powers for m in members])
-    values = values[(np.log10(values) >= low) & (np.log10(values) <= high)]
-    return values if len(values) > 2 else round_ticks(10.0**low, 10.0**high, count)[0]
+    enough = 2 if high - low >= 1.0 else 3  # round numbers of a plain axis crowd where there are decades
+    for every in range(max(1, int(np.ceil((high - low) / count))), 0, -1):
+        powers = range(every * int(np.floor(low / every)), int(np.ceil(high)) + 1, every)
+        values = np.array([m * 10.0**k for k in powers for m in members])
+        values = values[(np.log10(values) >= low) & (np.log10(values) <= high)]
+        if len(values) >= enough:
+            return values
+    return round_ticks(10.0**low, 10.0**high, count)[0]
 
 
 class Frame:

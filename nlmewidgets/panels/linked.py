@@ -86,7 +86,7 @@ class LinkedPanel(Panel):
         effects = list(state.model.space.between)
         covariates = [c for c in state.data.covariates if not state.data.is_categorical(c)]
         self.first = _choice("Across", [*effects, *covariates], 180)
-        self.second = _choice("Up", [*effects, "iofv"], 150)
+        self.second = _choice("Up", [*effects, "iofv"], 170)
         if len(effects) > 1:
             self.second.value = effects[1]
         for widget in (self.prediction, self.first, self.second):

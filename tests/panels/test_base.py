@@ -99,3 +99,13 @@ def test_a_panel_being_made_is_not_drawn_by_another_thread() -> None:
     drawing.join(10)
     assert not failed
     assert panel.mark == 2
+
+
+def test_an_axis_over_decades_has_powers_of_ten_and_no_crowd() -> None:
+    # A gradient that falls from 20 to 0.0002 on a small figure: two powers, not the one round number of a plain axis.
+    for low, high, count in ((-3.75, 1.4, 3), (-2.1, 0.05, 3), (-5.0, 3.0, 4)):
+        ticks = np.log10(_log_ticks(low, high, count))
+        assert len(ticks) >= 2
+        assert np.allclose(ticks, np.round(ticks))
+        assert np.diff(ticks).min() > (high - low) / 8
+    assert len(_log_ticks(0.1, 0.4, 4)) >= 2  # within a decade: 1.5, 2, 2.5
