@@ -76,11 +76,14 @@ influence: $(VENV)/.test
 	@$(BIN)/python benchmarks/influence.py
 
 screenshots: $(VENV)/.test browser
-	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k 'readable or line_of_code'
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser -k 'readable or line_of_code or ten_lines or (voila and theophylline)'
 	@cd docs/images && for file in *; do case $$file in \
 		app-start-light.png|code-dark.png|convergence-light.png|covariates-light.png|diagnostics-light.png|equations-dark.png|\
 		individuals-light.png|look-nca-dark.png|look-profiles-light.png|pictures-light.png|population-light.png|race-light.png|\
-		runs-light.png|shrinkage-light.png) ;; *) rm -f $$file ;; esac; done; ls
+		runs-light.png|shrinkage-light.png|walk-code.png|\
+		walk-voila-theophylline-[01346]-*-light.png) ;; *) rm -f $$file ;; esac; done
+	@cd docs/images && $(abspath $(BIN))/python -c "import glob; from PIL import Image; \
+		[Image.open(f).convert('RGB').quantize(96).save(f, optimize=True) for f in glob.glob('*.png')]"; ls -l
 
 binder:
 	@PYTHON=$(PYTHON) sh .ci/binder.sh

@@ -71,7 +71,9 @@ class StructureChooser(ipw.HBox):
         except NlmeError as refusal:
             self.search_text.value = f"<div class='nlme-alert' role='alert'>{html.escape(str(refusal))}</div>"
             return self
-        self.search_text.value = f"<span class='soft' aria-live='polite'>{len(hits)} structure{'s' if len(hits) != 1 else ''}.</span>"
+        self.search_text.value = (
+            f"<span class='soft' aria-live='polite'>{len(hits)} structure{'s' if len(hits) != 1 else ''}.</span>"
+        )
         self._syncing = True
         try:
             self.found.options = [(str(title), str(name)) for name, title in hits["title"].items()]

@@ -112,7 +112,8 @@ body[data-jp-theme-light="false"] .nlme-picture svg { filter: invert(0.88) hue-r
 .nlme .nlme-arrow-1 { font-size: 13px; } .nlme .nlme-arrow-2 { font-size: 17px; font-weight: 600; }
 .nlme .nlme-arrow-3 { font-size: 22px; font-weight: 700; }
 .nlme .nlme-stale .nlme-arrow.nlme-arrow { opacity: 0.35; }
-.nlme .lm-Collapse-header, .nlme .lm-Collapse-header span { color: var(--jp-ui-font-color1, #222); }
+.nlme [class*="Collapse-header"], .nlme [class*="Collapse-header"] *, .nlme .lm-TabBar-tabLabel {
+           color: var(--jp-ui-font-color1, #222) !important; }
 .nlme-numbers { margin: 6px 0 0; }
 .nlme-table caption { text-align: left; font-weight: 600; padding: 6px 0 2px; }
 .nlme-table tbody th { font-weight: 400; }

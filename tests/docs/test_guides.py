@@ -14,7 +14,7 @@ import nlmewidgets as nw
 from nlmewidgets.panels.explore import Explorer
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
-SLOW = {"bayes"}
+SLOW = {"bayes", "walk"}  # the walk is made in tests/browser/test_walks.py, too
 
 
 def blocks(guide: str) -> list[str]:
