@@ -74,11 +74,11 @@ class LinkedPanel(Panel):
         self.clouds = {
             name: Cloud(x, y, self._clicked)
             for name, x, y in (
-                ("observed", "", ""),
+                ("observed", "IPRED", "Observed"),
                 ("population", time, ""),
                 ("simulated", time, "NPDE"),
-                ("within", "", ""),
-                ("effects", "", ""),
+                ("within", "IPRED", "|IWRES|"),
+                ("effects", "Random effect", "Random effect"),
                 ("curves", time, ""),
             )
         }
