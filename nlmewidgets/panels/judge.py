@@ -6,7 +6,7 @@ import base64
 import html
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import ipywidgets as ipw
 
@@ -51,8 +51,8 @@ class JudgePanel(Panel):
             ]
         )
         self.root.children = (self.empty, self.body)
-        self._drawing: Latest[tuple[Fit, str, bool], Drawing | NlmeError] = Latest(self._make, self._made)
-        self._reporting: Latest[Fit, str | NlmeError] = Latest(self._write, self._written)
+        self._drawing: Latest[tuple[Fit, str, bool], Drawing] = Latest(self._make, self._made, self._not_made)
+        self._reporting: Latest[Fit, str] = Latest(self._write, self._written, self._not_written)
 
     def draw(self) -> None:
         """Ask for the picture chosen of the last fit."""
@@ -73,18 +73,15 @@ class JudgePanel(Panel):
         self._reporting.wait(timeout)
 
     @staticmethod
-    def _make(request: tuple[Fit, str, bool]) -> Drawing | NlmeError:
+    def _make(request: tuple[Fit, str, bool]) -> Drawing:
         fit, name, samples = request
-        try:
-            return PICTURES[name](fit, **({"samples": True} if samples else {}))
-        except NlmeError as refusal:
-            return refusal
+        return PICTURES[name](fit, **({"samples": True} if samples else {}))
 
-    def _made(self, drawing: Drawing | NlmeError) -> None:
-        if isinstance(drawing, NlmeError):
-            self.image.value = f"<div class='nlme-empty'>{html.escape(str(drawing))}</div>"
-            self.text.value = ""
-            return
+    def _not_made(self, refusal: NlmeError) -> None:
+        self.image.value = f"<div class='nlme-empty'>{html.escape(str(refusal))}</div>"
+        self.text.value = ""
+
+    def _made(self, drawing: Drawing) -> None:
         self.image.value = drawing.svg
         self.text.value = f"<b>Reading.</b> {html.escape(drawing.read)} <b>Beware.</b> {html.escape(drawing.misleads)}"
 
@@ -97,17 +94,15 @@ class JudgePanel(Panel):
             self._reporting.put(fit)
 
     @staticmethod
-    def _write(fit: Fit) -> str | NlmeError:
+    def _write(fit: Fit) -> str:
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                return fit.report(Path(folder) / "report.html").read_text(encoding="utf-8")
-            except NlmeError as refusal:
-                return refusal
+            return fit.report(Path(folder) / "report.html").read_text(encoding="utf-8")
 
-    def _written(self, text: Any) -> None:
+    def _not_written(self, refusal: NlmeError) -> None:
         self.save.disabled = False
-        if isinstance(text, NlmeError):
-            self.link.value = html.escape(str(text))
-            return
+        self.link.value = html.escape(str(refusal))
+
+    def _written(self, text: str) -> None:
+        self.save.disabled = False
         code = base64.b64encode(text.encode()).decode("ascii")
         self.link.value = f"<a download='report.html' href='data:text/html;base64,{code}'>download report.html</a>"

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from nlmewidgets.core.errors import NlmeError
+
 __all__ = ["Latest", "report"]
 
 Q = TypeVar("Q")
@@ -30,11 +32,19 @@ class Latest(Generic[Q, A]):
         Request → answer.
     publish : callable
         Takes every answer that is still wanted.
+    refused : callable, optional
+        Takes the refusal, if computing ends in one; of any other exception, a sentence that says so.
     """
 
-    def __init__(self, compute: Callable[[Q], A], publish: Callable[[A], None]) -> None:
+    def __init__(
+        self,
+        compute: Callable[[Q], A],
+        publish: Callable[[A], None],
+        refused: Callable[[NlmeError], None] | None = None,
+    ) -> None:
         self._compute = compute
         self._publish = publish
+        self._refused = refused
         self._lock = threading.Condition()
         self._request: list[tuple[Q, float]] = []
         self._thread: threading.Thread | None = None
@@ -43,7 +53,7 @@ class Latest(Generic[Q, A]):
     def put(self, request: Q) -> None:
         """Ask for `request`, instead of anything still waiting."""
         if sys.platform == "emscripten":
-            self._publish(self._compute(request))
+            self._answer(request)
             return
         with self._lock:
             self._ask(request, 0.0)
@@ -51,7 +61,7 @@ class Latest(Generic[Q, A]):
     def offer(self, request: Q, rest: float) -> None:
         """Ask for `request` if nothing else is waiting and nothing else is asked for during `rest` seconds."""
         if sys.platform == "emscripten":
-            self._publish(self._compute(request))
+            self._answer(request)
             return
         with self._lock:
             if not any(pause == 0.0 for _, pause in self._request):
@@ -80,11 +90,26 @@ class Latest(Generic[Q, A]):
                 if rest and self._lock.wait_for(lambda: self._request or self._hurry, rest) and self._request:
                     continue
             try:
-                answer = self._compute(request)
-                if not self.overtaken:
-                    self._publish(answer)
+                self._answer(request)
             except Exception:  # while whoever waits is still waiting
                 report()
+
+    def _answer(self, request: Q) -> None:
+        try:
+            answer = self._compute(request)
+        except Exception as error:
+            if self._refused is None:
+                raise
+            if isinstance(error, NlmeError):
+                refusal = error
+            else:
+                report()
+                refusal = NlmeError(f"This failed ({type(error).__name__}: {error}); please report it.")
+            if not self.overtaken:
+                self._refused(refusal)
+            return
+        if not self.overtaken:
+            self._publish(answer)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being computed, and return whether that is so; what rests is computed at once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import ipywidgets as ipw
 import pandas as pd
@@ -71,7 +71,7 @@ class RunsPanel(Panel):
         )
         self.root.children = (self.empty, self.body)
         self._filling = False
-        self._comparing: Latest[dict[str, Fit], Comparison | NlmeError] = Latest(self._compare, self._compared)
+        self._comparing: Latest[dict[str, Fit], Comparison] = Latest(compare, self._compared, self._not_compared)
         self._differing: Latest[_Pair, tuple[_Pair, Difference]] = Latest(self._differ, self._differed)
 
     def draw(self) -> None:
@@ -209,18 +209,12 @@ class RunsPanel(Panel):
             self._comparing.wait(timeout)
             self._differing.wait(timeout)
 
-    @staticmethod
-    def _compare(fits: dict[str, Fit]) -> Comparison | NlmeError:
-        try:
-            return compare(fits)
-        except NlmeError as refusal:
-            return refusal
-
-    def _compared(self, found: Any) -> None:
+    def _not_compared(self, refusal: NlmeError) -> None:
         self.place.disabled = False
-        if isinstance(found, NlmeError):
-            self.text.value = f"<div class='nlme-alert'>{html.escape(str(found))}</div>"
-            return
+        self.text.value = f"<div class='nlme-alert'>{html.escape(str(refusal))}</div>"
+
+    def _compared(self, found: Comparison) -> None:
+        self.place.disabled = False
         words = [c for c in found.table if not pd.api.types.is_numeric_dtype(found.table[c])]
         self.scale.show(exact(found.table), text=words, index="run")
         self.scale.root.layout.display = None

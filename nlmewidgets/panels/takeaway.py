@@ -38,7 +38,7 @@ class TakeAwayPanel(Panel):
         self.make.on_click(lambda _: self.tables())
         self.text = caption()
         self.root.children = (self.link, words, ipw.HTML("<h4>Tables of the last fit</h4>"), self.make, self.text)
-        self._making: Latest[Fit, dict[str, str] | NlmeError] = Latest(self._make, self._made)
+        self._making: Latest[Fit, dict[str, str]] = Latest(self._make, self._made, self._not_made)
 
     def draw(self) -> None:
         """Write the link of the moment."""
@@ -65,21 +65,19 @@ class TakeAwayPanel(Panel):
         self._making.wait(timeout)
 
     @staticmethod
-    def _make(fit: Fit) -> dict[str, str] | NlmeError:
-        try:
-            return {
-                "estimates.csv": fit.to_csv(),
-                "estimates.tex": fit.to_latex(),
-                "observations.csv": fit.table(n=0).to_csv(index=False),
-            }
-        except NlmeError as refusal:
-            return refusal
+    def _make(fit: Fit) -> dict[str, str]:
+        return {
+            "estimates.csv": fit.to_csv(),
+            "estimates.tex": fit.to_latex(),
+            "observations.csv": fit.table(n=0).to_csv(index=False),
+        }
 
-    def _made(self, files: dict[str, str] | NlmeError) -> None:
+    def _not_made(self, refusal: NlmeError) -> None:
         self.make.disabled = False
-        if isinstance(files, NlmeError):
-            self.text.value = f"<div class='nlme-alert' role='alert'>{html.escape(str(files))}</div>"
-            return
+        self.text.value = f"<div class='nlme-alert' role='alert'>{html.escape(str(refusal))}</div>"
+
+    def _made(self, files: dict[str, str]) -> None:
+        self.make.disabled = False
         links = []
         for name, text in files.items():
             code = base64.b64encode(text.encode()).decode("ascii")

@@ -165,6 +165,26 @@ def test_latest_answers_again_after_a_request_that_failed(monkeypatch) -> None:
     assert answers == [0.5]
 
 
+def test_latest_gives_a_refusal_or_a_sentence_instead_of_an_answer(monkeypatch) -> None:
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_type))
+
+    def compute(x: float) -> float:
+        if x < 0:
+            raise nw.NlmeError("No roots of negative numbers; give a positive one.")
+        return 1.0 / x
+
+    answers: list[float | str] = []
+    latest = Latest(compute, answers.append, lambda refusal: answers.append(str(refusal)))
+    for request in (-1.0, 0.0, 2.0):
+        latest.put(request)
+        assert latest.wait(10)
+    assert answers[0] == "No roots of negative numbers; give a positive one."
+    assert answers[1] == "This failed (ZeroDivisionError: float division by zero); please report it."
+    assert answers[2] == 0.5
+    assert told == [ZeroDivisionError]
+
+
 def test_the_correlations_of_a_block_are_fixed_and_freed_together(explore, data) -> None:
     model = nw.library.oral_1cpt(
         ka=nw.LogNormal(1.5, sd=0.6),
