@@ -29,7 +29,7 @@ def badge(value: float) -> str:
     if not np.isfinite(value):
         return "<span class='nlme-badge'>shrinkage n/a</span>"
     words = warning(value)
-    colour = "var(--nlme-selected)" if words else "var(--nlme-trend)"
+    colour = "var(--nlme-worse)" if words else "var(--nlme-trend)"
     title = f" title='{html.escape(words)}'" if words else ""
     mark = " ⚠" if words else ""
     return f"<span class='nlme-badge' style='color:{colour}'{title}>shrinkage {percent(value)}{mark}</span>"

@@ -29,11 +29,11 @@ GROUPS = (
 _CSS = """
 :root {
   --nlme-data: #4d4d4d; --nlme-fit: #0072b2; --nlme-selected: #d55e00; --nlme-trend: #007a5a;
-  --nlme-warn: #b3476f; --nlme-muted: #8a8a8a; --nlme-fourth: #7d6200;
+  --nlme-warn: #b3476f; --nlme-muted: #8a8a8a; --nlme-worse: #b34700; --nlme-fourth: #7d6200;
 }
 body[data-jp-theme-light="false"] {
   --nlme-data: #c8c8c8; --nlme-fit: #56b4e9; --nlme-selected: #f0a02c; --nlme-trend: #35c79c;
-  --nlme-warn: #e59ac0; --nlme-muted: #8f8f8f; --nlme-fourth: #f0e442;
+  --nlme-warn: #e59ac0; --nlme-muted: #8f8f8f; --nlme-worse: #f0a02c; --nlme-fourth: #f0e442;
 }
 @media (prefers-contrast: more) {
   .nlme { --jp-ui-font-color1: #000; --jp-ui-font-color2: #000; --jp-ui-font-color3: #333; --jp-border-color2: #555;
@@ -83,7 +83,7 @@ body[data-jp-theme-light="false"] {
 .nlme-number { font-size: 22px; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .nlme-delta { font-size: 14px; font-variant-numeric: tabular-nums; }
 .nlme-better { color: var(--nlme-trend); }
-.nlme-worse { color: var(--nlme-selected); }
+.nlme-worse { color: var(--nlme-worse); }
 .nlme-alert { border-left: 3px solid var(--nlme-selected); padding: 2px 8px; }
 .nlme-empty { padding: 36px 12px; color: var(--jp-ui-font-color2, #555); font-size: 13px; text-align: center; }
 .nlme-badge { border-radius: 3px; padding: 0 5px; font-size: 11px; border: 1px solid currentColor;
