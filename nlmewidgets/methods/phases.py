@@ -101,13 +101,8 @@ class Trend(NamedTuple):
         """Which coordinates drift beyond their noise, (coordinates,) bool."""
         return np.abs(self.drift) > _SIGNIFICANT * self.noise
 
-    @property
-    def far(self) -> Array:
-        """Which coordinates drift so far beyond their noise that the phase cannot have done its work."""
-        return np.abs(self.drift) > _FAR * self.noise
 
-
-_SIGNIFICANT, _FAR = 3.0, 6.0
+_SIGNIFICANT = 3.0
 """Standard deviations: of a dozen coordinates at rest, all are inside the first 95 times of 100."""
 _MOST_PERSISTENT = 0.98
 

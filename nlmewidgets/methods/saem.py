@@ -53,7 +53,6 @@ _WINDOW = 75
 """Iterations the stopping rule looks back on."""
 _EVERY = 10
 _SHORTEST_SMOOTHING = 50
-_DRIFTING = " A parameter was moving fast when exploring ended: explore longer, or start nearer."
 _SHORT = " It is not at a maximum: −2 log L falls along {} by more than a standard error. Start nearer, or resume."
 _LONGEST = 1000
 """Iterations of an automatic phase."""
@@ -274,7 +273,6 @@ class SAEM(Method):
         if extra:
             p = replace(p, hold=max(p.hold, p.explored if self.explore == "auto" else self.explore) + extra)
         over, settled = p.explored >= (_LONGEST if self.explore == "auto" else self.explore), False
-        judged = p.explored >= _ANNEALED + _WINDOW and len(trace) == _WINDOW
         if self.explore == "auto" and p.explored >= _ANNEALED + _WINDOW and p.explored % _EVERY == 0:
             settled = not trend_of(trace).moving.any()
             over = over or settled
@@ -285,8 +283,7 @@ class SAEM(Method):
         else:
             wanted = smoothing_length(trend_of(trace).persistence, chains, self.tolerance)
             planned = min(max(wanted, _SHORTEST_SMOOTHING), _LONGEST)
-        drifting = judged and bool(trend_of(trace).far.any())
-        return replace(p, smoothing=True, planned=planned, settled=settled, done=planned == 0, drifting=drifting)
+        return replace(p, smoothing=True, planned=planned, settled=settled, done=planned == 0)
 
     def _iteration(self, problem: Problem, state: State, gamma: float, rng: np.random.Generator) -> Iteration:
         p, space = state.progress, problem.space
@@ -297,8 +294,6 @@ class SAEM(Method):
             details["prior"] = problem.penalty.value(values)
         words = rng.bit_generator.state
         status, text = ending(space, values) if p.done else ("running", "")
-        if p.done and p.drifting:
-            status, text = "limit", _DRIFTING + text
         if status == "converged" and (off := not_arrived(problem, values, state.proposal.centre)):
             status, text = "limit", _SHORT.format(" and ".join(off[:2])) + text
         return Iteration(

@@ -34,8 +34,6 @@ class Progress:
     settled : bool
         Whether the exploration ended because its rule was met.
     done : bool
-    drifting : bool
-        Whether a parameter was moving far beyond its noise when the exploration ended.
     """
 
     explored: int = 0
@@ -45,7 +43,6 @@ class Progress:
     smoothing: bool = False
     settled: bool = False
     done: bool = False
-    drifting: bool = False
 
     @property
     def k(self) -> int:
@@ -116,7 +113,7 @@ class State:
             "saem_precision": self.proposal.precision,
             "saem_trace": self.trace,
             "saem_progress": np.array(
-                [p.explored, p.smoothed, p.planned, p.hold, p.smoothing, p.settled, p.done, p.drifting, self.ofv],
+                [p.explored, p.smoothed, p.planned, p.hold, p.smoothing, p.settled, p.done, self.ofv],
                 dtype=float,
             ),
         }
