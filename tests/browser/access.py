@@ -1,46 +1,24 @@
 """What a page must be for every person: checked by axe-core, and by what axe does not look at.
 
-axe-core is no part of this repository (MPL-2.0, 700 kB): npm fetches it once into the user's cache folder, or AXE
-names a file.
+axe-core is no part of this repository (MPL-2.0, 570 kB): the test tool axe-playwright-python brings it.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tarfile
+from importlib.resources import files
 from pathlib import Path
 
-VERSION = "4.14.1"
+
+def find_axe() -> Path:
+    """Return the path of axe.min.js."""
+    return Path(str(files("axe_playwright_python") / "axe.min.js"))
 
 
-def find_axe() -> str:
-    """Return the path of axe.min.js, or '' where it cannot be had."""
-    given = os.environ.get("AXE")
-    if given:
-        return given
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nlmewidgets"
-    script = cache / f"axe-core-{VERSION}.min.js"
-    npm = shutil.which("npm")
-    if not script.exists() and npm:
-        cache.mkdir(parents=True, exist_ok=True)
-        packed = subprocess.run([npm, "pack", f"axe-core@{VERSION}", "--silent"], cwd=cache, capture_output=True)
-        archive = cache / f"axe-core-{VERSION}.tgz"
-        if packed.returncode == 0 and archive.exists():
-            with tarfile.open(archive) as files:
-                member = files.extractfile("package/axe.min.js")
-                assert member is not None
-                script.write_bytes(member.read())
-            archive.unlink()
-    return str(script) if script.exists() else ""
-
-
-def violations(page, axe: str, rules: tuple[str, ...] = ()) -> list[str]:
+def violations(page, axe: Path, rules: tuple[str, ...] = ()) -> list[str]:
     """Return what axe-core finds wrong with our markup by WCAG 2 A and AA, or by some of its rules only."""
     if not page.evaluate("() => 'axe' in window"):
         # JupyterLab has an AMD loader, to which the script would give itself instead of to the page.
-        text = Path(axe).read_text("utf-8")
+        text = axe.read_text("utf-8")
         page.evaluate("text => { (0, eval)('(function(){var define, module, exports;' + text + '\\n})()'); }", text)
     run = {"type": "rule", "values": list(rules)} if rules else {"type": "tag", "values": ["wcag2a", "wcag2aa"]}
     return page.evaluate(

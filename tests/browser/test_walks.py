@@ -206,16 +206,9 @@ def voila(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
 
 
 @pytest.fixture(scope="session")
-def axe() -> str:
-    """Return where axe-core is; '' where it cannot be had: the walk is made without it then, which a skip says."""
-    return str(access.find_axe())
-
-
-def test_axe_core_can_be_had(axe) -> None:
-    if not axe:
-        pytest.skip(
-            "the walks are made without axe-core: npm is not there, or it is offline (or let AXE name the file)"
-        )
+def axe() -> Path:
+    """Return where axe-core is."""
+    return access.find_axe()
 
 
 # ----------------------------------------------------------------------------------- the walk
@@ -227,7 +220,7 @@ class Walk:
 
     place: Place
     study: str
-    axe: str
+    axe: Path
     pictures: Path
     problems: list[str] = field(default_factory=list)
     """Of all steps: a walk goes on to its end."""
@@ -265,7 +258,7 @@ class Walk:
             name = f"walk-{self.place.name}-{self.study}-{step}-{theme}.png"
             self.page.locator(".nlme").first.screenshot(path=self.pictures / name)
             rules = ("color-contrast",) if theme == "dark" else ()
-            found = access.violations(self.page, self.axe, rules) if self.axe else []
+            found = access.violations(self.page, self.axe, rules)
             found += pages.unreadable(self.page)
             self.problems += [f"{step}, {theme}: {text}" for text in found]
         found = [*pages.clipped(self.page), *access.collisions(self.page), *access.unnamed(self.page)]
