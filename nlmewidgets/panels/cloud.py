@@ -45,7 +45,7 @@ class Cloud:
         self.picked = bq.Scatter(
             x=none, y=none, scales=scales, colors=[SELECTED], default_size=64, marker="diamond", labels=["selected"]
         )
-        for mark in (self.gone, self.lines, self.picked):
+        for mark in (self.guides, self.points, self.gone, self.lines, self.picked):
             mark.visible = False
         self._own: dict[Any, Ints] = {}
         for mark in (self.points, self.gone, self.picked):
@@ -86,6 +86,8 @@ class Cloud:
             self.frame.x.span(low, high, sticky=True)
             self.frame.y.span(bottom, top, sticky=True)
             self._guide(guides, low, high)
+        else:
+            self.guides.visible = False
 
     def _guide(self, kind: str, low: float, high: float) -> None:
         levels = {"zero": [0.0], "normal": [0.0, -1.96, 1.96]}.get(kind, [])

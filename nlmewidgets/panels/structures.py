@@ -103,7 +103,9 @@ class StructureChooser(ipw.HBox):
         self.equations.value = f"<h4>{html.escape(entry.title)}</h4>{lines}{note}"
         rows = [(a.name, a.meaning, a.unit) for a in entry.arguments]
         self.parameters.show(
-            pd.DataFrame(rows, columns=["parameter", "meaning", "unit"]), text=("parameter", "meaning", "unit")
+            pd.DataFrame(rows, columns=["parameter", "meaning", "unit"]),
+            text=("parameter", "meaning", "unit"),
+            wide=("meaning",),
         )
 
     @property

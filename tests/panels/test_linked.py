@@ -37,6 +37,13 @@ def test_every_figure_shows_what_the_tables_of_the_fit_have(explorer) -> None:
     assert np.allclose(panel.clouds["observed"].points.x, table["PRED"])
 
 
+def test_figures_are_empty_until_there_is_something_in_them(explorer) -> None:
+    panel = explorer.panels["diagnostics"]
+    panel.build()
+    for cloud in panel.clouds.values():
+        assert not any(mark.visible for mark in cloud.frame.figure.marks)
+
+
 def test_one_click_lights_the_subject_up_in_every_figure(explorer) -> None:
     panel = panel_of(explorer)
     cloud = panel.clouds["population"]
