@@ -17,6 +17,10 @@ _STEEP = 0.9
 _LEARNED, _TRUSTED = 0.5, 3
 """How far at most a box shrinks where a refused trial has taught the model, and how many such trials are trusted."""
 
+_CREDIBLE = 1e4
+"""How many times the curvature of the model a trial may have to be learnt from; beyond, the function is not quadratic
+from here to there, and the model would be lost (a residual variance near zero has a curvature of 10^29)."""
+
 _LEAST = 0.05
 """Eigenvalue of a Hessian estimate's correlations: what it says of flatter directions is noise."""
 
@@ -123,9 +127,10 @@ def quasi_newton(
             if close and np.abs(trial.gradient @ step) < abs(slope):
                 break
             shorter = _shrink(here.value, slope, trial, 1.0, step)
-            if np.isfinite(trial.value) and np.isfinite(trial.gradient).all():
+            change = trial.gradient - here.gradient
+            if np.isfinite(trial.value) and change @ step <= _CREDIBLE * (step @ hessian @ step):
                 # What the trial says of the curvature may be enough to turn the step; then it need not be so short.
-                hessian = _updated(hessian, step, trial.gradient - here.gradient)
+                hessian = _updated(hessian, step, change)
                 shorter = max(shorter, _LEARNED) if attempt < _TRUSTED else shorter
             reach = shorter * float(np.max(np.abs(step) / limit))
         else:

@@ -248,3 +248,17 @@ def test_a_refused_trial_teaches_the_model() -> None:
     steps = list(quasi_newton(function, np.array([0.4]), max_step=1000.0))
     assert steps[1].evaluations == 3
     np.testing.assert_allclose(steps[1].x, 0.0, atol=1e-12)
+
+
+def test_a_trial_of_incredible_curvature_does_not_spoil_the_model() -> None:
+    """As where a residual variance nears zero: the first trial lands where the function is 10^30 times as curved."""
+
+    def cliff(x: np.ndarray, _: object) -> Point:
+        beyond = np.array([max(x[0] - 1.0, 0.0), 0.0, 0.0])
+        value = float((x * x - x).sum() + 1e30 * (beyond * beyond).sum())
+        return Point(value, 2.0 * x - 1.0 + 2e30 * beyond, 0.5 * np.eye(3))
+
+    *_, last = quasi_newton(cliff, np.zeros(3), max_step=5.0)
+    assert last.reason == "converged"
+    assert last.x == pytest.approx(0.5, abs=1e-3)
+    assert last.evaluations < 30

@@ -49,6 +49,7 @@ def presupposed() -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore:More than 20 figures")
 def test_the_code_of_a_guide_runs(guide: str, presupposed, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nlmewidgets.exercises._shown", {})
     mpl.use("agg")
     rows = [
         "ID,TIME,DV,AMT",
