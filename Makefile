@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: lab course test check browser benchmark calibration influence study contact-sheet gallery screenshots binder grade oldest pyodide clean help
+.PHONY: lab course test check browser benchmark calibration influence study contact-sheet gallery screenshots binder grade oldest pyodide walks clean help
 
 help:
 	@echo "make lab         environment, then JupyterLab on the theophylline notebook"
@@ -19,6 +19,7 @@ help:
 	@echo "make gallery     docs/gallery.html: every diagnostic of a fit, with how to read it"
 	@echo "make binder      install binder/ into a throw-away environment, run its start page, print its size"
 	@echo "make grade       nbgrader, installed for it, grades a notebook of the course: solved and empty"
+	@echo "make walks       from a file to a report: four studies in JupyterLab and in Voila"
 	@echo "make oldest      browser tests on the lowest versions of JupyterLab, kernel and libraries supported"
 	@echo "make pyodide     the package in WebAssembly under node: fits, explorer, tests of the core"
 	@echo "make screenshots pictures of the environment for the README"
@@ -91,6 +92,9 @@ binder:
 grade: $(VENV)/.test
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[class]'
 	@$(BIN)/python -m pytest -q -m slow tests/notebooks/test_nbgrader.py
+
+walks: $(VENV)/.test browser
+	@$(BIN)/python -m pytest -q -m 'slow or not slow' tests/browser/test_walks.py
 
 oldest: $(VENV)/.test browser
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh .ci/oldest.sh

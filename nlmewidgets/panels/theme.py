@@ -88,6 +88,7 @@ body[data-jp-theme-light="false"] {
 .nlme-empty { padding: 36px 12px; color: var(--jp-ui-font-color2, #555); font-size: 13px; text-align: center; }
 .nlme-badge { border-radius: 3px; padding: 0 5px; font-size: 11px; border: 1px solid currentColor;
            white-space: nowrap; }
+.nlme .widget-container { overflow: visible; }  /* a pixel too much is no reason to scroll: tables have boxes that do */
 .nlme-scroll { overflow: auto; max-height: 460px; }
 .nlme-table table { border-collapse: collapse; font-size: 12px; line-height: 1.35; font-variant-numeric: tabular-nums;
            color: var(--jp-ui-font-color1, #222); }

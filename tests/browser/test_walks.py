@@ -171,7 +171,7 @@ def voila(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
     environment = os.environ | folders | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-m", "nlmewidgets", "app", f"--port={port}", "--no-browser"]
     process = subprocess.Popen(command, env=environment, cwd=folder)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -275,8 +275,18 @@ def download(page: Any, link: str) -> str:
     return Path(file.value.path()).read_text("utf-8")
 
 
-@pytest.mark.parametrize("study", STUDIES)
-@pytest.mark.parametrize("where", ["jupyterlab", "voila"])
+LONG = {("voila", "pkpd"), ("voila", "phenobarbital")}
+"""Walked by `make walks` only: each takes a minute and is walked in JupyterLab by every run."""
+
+
+@pytest.mark.parametrize(
+    ("where", "study"),
+    [
+        pytest.param(where, study, marks=[pytest.mark.slow] if (where, study) in LONG else [])
+        for where in ("jupyterlab", "voila")
+        for study in STUDIES
+    ],
+)
 def test_the_five_steps_from_a_file_to_a_report(where, study, request, axe, pictures, tmp_path) -> None:
     place: Place = request.getfixturevalue(where)
     walk, own, page = Walk(place, study, axe, pictures), STUDIES[study], place.page
