@@ -14,7 +14,9 @@ _SCRIPT = r"""
 (() => {
   if (window.nlmewidgetsNames) return;
   window.nlmewidgetsNames = true;
-  const ICONS = {'fa-play': 'Play', 'fa-pause': 'Pause', 'fa-stop': 'Stop', 'fa-retweet': 'Repeat'};
+  // Of the player of a run; a fit has a Stop of its own.
+  const ICONS = {'fa-play': 'Play the run back', 'fa-pause': 'Pause', 'fa-stop': 'Back to the beginning',
+                 'fa-retweet': 'Repeat'};
   let count = 0;
   const text = node => node ? node.textContent.trim().replace(/\s+/g, ' ') : '';
   const set = (node, name, to) => { if (to && node.getAttribute(name) !== to) node.setAttribute(name, to); };
