@@ -19,7 +19,7 @@ from nlmewidgets.library.vocabulary import Argument, argument
 
 __all__ = ["COMMON", "LIBRARY", "Maker", "Parts", "Structure", "default_text", "structure", "structure_of"]
 
-COMMON = ("residual", "correlation", "name")
+COMMON = ("residual", "correlation", "name", "tolerance")
 """What every structure takes besides its parameters, as `nlmewidgets.Model` does."""
 
 
@@ -212,6 +212,7 @@ def _build(entry: Structure, declare: Callable[..., Parts], given: Mapping[str, 
         odes=parts.odes,
         initial=parts.initial,
         doses=parts.doses,
+        tolerance=given.get("tolerance"),
     )
 
 
@@ -241,7 +242,7 @@ def _docstring(entry: Structure, text: str | None) -> str:
     for option, value in entry.options.items():
         rows += [f"{option} : int", f"    Default {value}."]
     rows += [
-        "residual, correlation, name",
+        ", ".join(COMMON),
         "    As for `nlmewidgets.Model`.",
         f"    Default residual ``{entry.residual}``.",
     ]

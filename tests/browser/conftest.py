@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_SPEC = importlib.util.spec_from_file_location("nlmewidgets_lab", Path(__file__).with_name("lab.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-lab = sys.modules.setdefault("nlmewidgets_lab", importlib.util.module_from_spec(_SPEC))
-_SPEC.loader.exec_module(lab)
-
+from tests.browser import lab
 
 HIDDEN_FIGURE = "Error: <rect> attribute"
 """bqplot subtracts its margins from the size of a figure in a tab that was hidden before it was laid out; the

@@ -38,6 +38,20 @@ FLAGS = [
 ]
 
 
+def theophylline(residual: str) -> str:
+    """Return the cell of an environment over the theophylline data."""
+    return f"""\
+import nlmewidgets as nw
+data = nw.datasets.load("theophylline")
+model = nw.library.oral_1cpt(
+    ka=nw.LogNormal(1.5, sd=0.6), CL=nw.LogNormal(2.8, sd=0.3), V=nw.LogNormal(32.0, sd=0.2),
+    residual={residual}, name="Theophylline",
+)
+explorer = nw.explore(model, data)
+explorer
+"""
+
+
 def find_browser() -> str | None:
     """Return the path of an installed Chrome or Chromium."""
     for name in BROWSERS:

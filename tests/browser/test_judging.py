@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
-_SPEC = importlib.util.spec_from_file_location("nlmewidgets_pages", Path(__file__).with_name("pages.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-pages = sys.modules.setdefault("nlmewidgets_pages", importlib.util.module_from_spec(_SPEC))
-_SPEC.loader.exec_module(pages)
+from tests.browser import lab, pages
 
-SETUP = """\
-import nlmewidgets as nw
-data = nw.datasets.load("theophylline")
-model = nw.library.oral_1cpt(
-    ka=nw.LogNormal(1.5, sd=0.6), CL=nw.LogNormal(2.8, sd=0.3), V=nw.LogNormal(32.0, sd=0.2),
-    residual=nw.Additive(0.7), name="Theophylline",
-)
-explorer = nw.explore(model, data)
-explorer
-"""
+SETUP = lab.theophylline("nw.Additive(0.7)")
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
-_SPEC = importlib.util.spec_from_file_location("nlmewidgets_pages", Path(__file__).with_name("pages.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-pages = sys.modules.setdefault("nlmewidgets_pages", importlib.util.module_from_spec(_SPEC))
-_SPEC.loader.exec_module(pages)
+from tests.browser import pages
+
 clipped, unreadable = pages.clipped, pages.unreadable
 
 TABS = ("Profiles", "Covariates", "Summary", "NCA")

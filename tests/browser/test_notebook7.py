@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-lab = sys.modules["nlmewidgets_lab"]
+from tests.browser import lab
 
-CELL = """\
-import nlmewidgets as nw
-data = nw.datasets.load("theophylline")
-model = nw.library.oral_1cpt(
-    ka=nw.LogNormal(1.5, sd=0.6), CL=nw.LogNormal(2.8, sd=0.3), V=nw.LogNormal(32.0, sd=0.2),
-    residual=nw.Combined(additive=0.3, proportional=0.1), name="Theophylline",
-)
-explorer = nw.explore(model, data)
-explorer
-"""
+CELL = lab.theophylline("nw.Combined(additive=0.3, proportional=0.1)")
 PATHS = "[...document.querySelectorAll('.nlme .bqplot path.line')].map(p => p.getAttribute('d')).join('|')"
 SETTINGS = "Cannot read properties of undefined (reading 'schema')"
 """What Notebook 7 says of its own settings, with any notebook."""

@@ -5,7 +5,6 @@ One kernel serves the four studies of an environment: a person goes back to the 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -23,22 +22,11 @@ import pandas as pd
 import pytest
 
 import nlmewidgets as nw
+from tests.browser import access, lab, pages
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-
-def _helper(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"nlmewidgets_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-access, pages = _helper("access"), _helper("pages")
-lab = sys.modules["nlmewidgets_lab"]
 
 OTHERS = ("Error: <rect> attribute", "shared module is not a function")
 """Errors that are not ours: bqplot's of a figure in a hidden tab (see conftest), Voilà's of an extension of its own."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pytest
-import sympy as sp
 
 import nlmewidgets as nw
 from nlmewidgets.core.jets import Jet
@@ -23,17 +22,11 @@ Case = tuple[nw.Model, nw.Data]
 @pytest.fixture(scope="module")
 def saturable() -> Case:
     """Return oral absorption with Michaelis–Menten elimination, 8 subjects."""
-    depot, central = nw.states("depot central")
-    ka, vm, km, v = sp.symbols("ka Vm Km V", positive=True)
-    model = nw.Model(
-        odes={depot: -ka * depot, central: ka * depot - vm * central / (km * v + central)},
-        prediction=central / v,
-        parameters={
-            ka: nw.LogNormal(1.5, sd=0.3),
-            vm: nw.LogNormal(10.0, sd=0.3),
-            km: nw.LogNormal(2.0),
-            v: nw.LogNormal(30.0, sd=0.2),
-        },
+    model = nw.library.oral_1cpt_mm(
+        ka=nw.LogNormal(1.5, sd=0.3),
+        Vmax=nw.LogNormal(10.0, sd=0.3),
+        Km=nw.LogNormal(2.0),
+        V=nw.LogNormal(30.0, sd=0.2),
         residual=nw.Proportional(0.1),
         tolerance=nw.Tolerance(1e-7, 1e-9),
     )
@@ -43,7 +36,7 @@ def saturable() -> Case:
     table["AMT"], table["DV"] = 200.0 * table.EVID, 1.0
     drawn = model.simulate(nw.Data.from_frame(table), seed=4)["DV"].to_numpy()
     table.loc[table.EVID == 0, "DV"] = drawn
-    away = model.with_values({"ka": 1.0, "Vm": 14.0, "V": 24.0, "omega_ka": 0.5, "proportional": 0.2})
+    away = model.with_values({"ka": 1.0, "Vmax": 14.0, "V": 24.0, "omega_ka": 0.5, "proportional": 0.2})
     return away, nw.Data.from_frame(table)
 
 

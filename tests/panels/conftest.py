@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import nlmewidgets as nw
+from nlmewidgets.panels.state import State
 
 
 @pytest.fixture
@@ -40,3 +41,19 @@ def explore() -> Iterator[Callable[..., Any]]:
         explorer.stop()
         explorer.wait(10)
         explorer.close()
+
+
+@pytest.fixture
+def alone(model: nw.Model, data: nw.Data) -> Callable[..., Any]:
+    """Show a panel over a state of its own: an explorer would build all others too."""
+
+    def show(kind: Callable[[State], Any], of: nw.Model = model, over: nw.Data = data, method: str = "focei") -> Any:
+        state = State()
+        state.method = method
+        state.setup(of, over)
+        panel = kind(state)
+        panel.show()
+        panel.wait(60)
+        return panel
+
+    return show

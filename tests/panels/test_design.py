@@ -8,24 +8,12 @@ import pytest
 import nlmewidgets as nw
 from nlmewidgets.diagnostics.sampling import efficiency, precision, sampling_design
 from nlmewidgets.panels.design import DesignPanel
-from nlmewidgets.panels.state import State
 from tests.kinds import KINDS
 
 
-def shown(model: nw.Model, data: nw.Data, method: str = "focei") -> DesignPanel:
-    """Return the panel over a state of its own: an explorer would build all others too."""
-    state = State()
-    state.method = method
-    state.setup(model, data)
-    panel = DesignPanel(state)
-    panel.show()
-    panel.wait(60)
-    return panel
-
-
 @pytest.fixture
-def panel(model, data):
-    return shown(model, data)
+def panel(alone):
+    return alone(DesignPanel)
 
 
 def test_it_begins_with_the_design_of_the_data(panel, model, data) -> None:
@@ -88,9 +76,9 @@ def test_fixed_parameters_are_not_estimated(panel) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model(kind) -> None:
+def test_every_kind_of_model(kind, alone) -> None:
     model, data = KINDS[kind]()
-    panel = shown(model, data, "fo" if kind == "equations" else "laplace")
+    panel = alone(DesignPanel, model, data, "fo" if kind == "equations" else "laplace")
     assert "samples at" in panel.text.value
     if kind == "counts":
         assert "Standard errors are predicted for normal data" in panel.text.value
@@ -98,14 +86,14 @@ def test_every_kind_of_model(kind) -> None:
         assert panel.dose.layout.display == "none"
 
 
-def test_what_cannot_be_computed_is_said(data) -> None:
+def test_what_cannot_be_computed_is_said(data, alone) -> None:
     model = nw.library.oral_1cpt(
         ka=nw.LogNormal(1.5, sd=0.6),
         CL=nw.LogNormal(2.8, sd=0.3),
         V=nw.LogNormal(32.0, sd=0.2),
         residual=nw.Proportional(0.2),
     )
-    panel = shown(model, data)
+    panel = alone(DesignPanel, model, data)
     panel.text_times.value = "0, 4, 12"
     panel.wait(30)
     assert "deviation is 0 at TIME 0" in panel.text.value

@@ -8,24 +8,12 @@ import pytest
 import nlmewidgets as nw
 from nlmewidgets.diagnostics import integrand
 from nlmewidgets.panels.integral import IntegralPanel
-from nlmewidgets.panels.state import State
 from tests.kinds import KINDS
 
 
-def shown(model: nw.Model, data: nw.Data, method: str = "focei") -> IntegralPanel:
-    """Return the panel over a state of its own: an explorer would build all others too."""
-    state = State()
-    state.method = method
-    state.setup(model, data)
-    panel = IntegralPanel(state)
-    panel.show()
-    panel.wait(60)
-    return panel
-
-
 @pytest.fixture
-def panel(model, data):
-    return shown(model, data)
+def panel(alone):
+    return alone(IntegralPanel)
 
 
 def test_it_follows_the_sliders_and_the_selection(panel, model, data) -> None:
@@ -90,19 +78,19 @@ def test_one_random_effect_is_a_curve_and_draws_are_shown(panel) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model(kind) -> None:
+def test_every_kind_of_model(kind, alone) -> None:
     model, data = KINDS[kind]()
-    panel = shown(model, data, "fo" if kind == "equations" else "laplace")
+    panel = alone(IntegralPanel, model, data, "fo" if kind == "equations" else "laplace")
     assert "by quadrature" in panel.text.value
     if kind == "counts":
         assert panel.boxes["focei"].disabled
         assert "Not for these data: FOCEI, FOCE, FO" in panel.text.value
 
 
-def test_a_model_without_random_effects_says_so(data) -> None:
+def test_a_model_without_random_effects_says_so(data, alone) -> None:
     model = nw.library.oral_1cpt(
         ka=nw.LogNormal(1.5), CL=nw.LogNormal(2.8), V=nw.LogNormal(32.0), residual=nw.Additive(0.7)
     )
-    panel = shown(model, data)
+    panel = alone(IntegralPanel, model, data)
     assert "no integral to approximate" in panel.root.children[0].value
     panel.state.params = {"ka": 2.0}

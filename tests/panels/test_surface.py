@@ -7,19 +7,8 @@ import pytest
 
 import nlmewidgets as nw
 from nlmewidgets.panels.numbers import tables_of
-from nlmewidgets.panels.state import State
 from nlmewidgets.panels.surface import SurfacePanel
 from tests.kinds import KINDS
-
-
-def shown(model: nw.Model, data: nw.Data, method: str = "focei") -> SurfacePanel:
-    """Return the panel over a state of its own: an explorer would build all others too."""
-    state = State()
-    state.method = method
-    state.setup(model, data)
-    panel = SurfacePanel(state)
-    panel.show()
-    return panel
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +17,8 @@ def _few_points(monkeypatch) -> None:
 
 
 @pytest.fixture
-def panel(model, data):
-    return shown(model, data)
+def panel(alone):
+    return alone(SurfacePanel)
 
 
 def test_it_is_drawn_when_asked_and_says_what_it_shows(panel) -> None:
@@ -106,19 +95,19 @@ def test_the_same_parameter_twice_is_refused_in_words(panel) -> None:
     assert "two different parameters" in panel.text.value
 
 
-def test_a_fixed_parameter_can_be_looked_along(data) -> None:
+def test_a_fixed_parameter_can_be_looked_along(data, alone) -> None:
     model = nw.Model("a", {"a": nw.Normal(5.0)}, residual=nw.Additive(1.0, fixed=True))
-    panel = shown(model, data)
+    panel = alone(SurfacePanel, model, data)
     panel.first.value, panel.second.value = "additive", "a"
     panel.start()
     panel.wait(60)
     assert panel.surface.names == ("additive", "a")
 
 
-def test_equations_have_a_surface_too(monkeypatch) -> None:
+def test_equations_have_a_surface_too(monkeypatch, alone) -> None:
     monkeypatch.setattr("nlmewidgets.panels.surface._POINTS", {False: 5, True: 5})
     model, data = KINDS["equations"]()
-    panel = shown(model, data, "fo")  # one solution a point
+    panel = alone(SurfacePanel, model, data, "fo")  # one solution a point
     panel.start()
     panel.wait(120)
     assert np.isfinite(panel.surface.ofv).all()

@@ -8,25 +8,13 @@ import pytest
 import nlmewidgets as nw
 from nlmewidgets.diagnostics.variance_time import variance_in_time
 from nlmewidgets.panels.numbers import tables_of
-from nlmewidgets.panels.state import State
 from nlmewidgets.panels.variance import VariancePanel
 from tests.kinds import KINDS
 
 
-def shown(model: nw.Model, data: nw.Data, method: str = "focei") -> VariancePanel:
-    """Return the panel over a state of its own: an explorer would build all others too."""
-    state = State()
-    state.method = method
-    state.setup(model, data)
-    panel = VariancePanel(state)
-    panel.show()
-    panel.wait(60)
-    return panel
-
-
 @pytest.fixture
-def panel(model, data):
-    return shown(model, data)
+def panel(alone):
+    return alone(VariancePanel)
 
 
 def test_the_stack_is_the_variance_of_simulated_observations(model, data) -> None:
@@ -67,9 +55,9 @@ def test_it_follows_sliders_selection_and_shares(panel, model, data) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model(kind) -> None:
+def test_every_kind_of_model(kind, alone) -> None:
     model, data = KINDS[kind]()
-    panel = shown(model, data, "fo" if kind == "equations" else "laplace")
+    panel = alone(VariancePanel, model, data, "fo" if kind == "equations" else "laplace")
     assert "between subjects" in panel.text.value, panel.text.value
     if kind == "counts":
         assert list(panel.areas)[-1] == "residual"
@@ -78,7 +66,7 @@ def test_every_kind_of_model(kind) -> None:
         assert "kappa_k" in panel.areas
 
 
-def test_a_likelihood_that_cannot_be_drawn_from_is_refused(data) -> None:
-    panel = shown(nw.Model({"y": nw.LogLikelihood("-(dv - a)**2")}, {"a": nw.Normal(5.0, sd=1.0)}), data)
+def test_a_likelihood_that_cannot_be_drawn_from_is_refused(data, alone) -> None:
+    panel = alone(VariancePanel, nw.Model({"y": nw.LogLikelihood("-(dv - a)**2")}, {"a": nw.Normal(5.0, sd=1.0)}), data)
     assert "cannot be simulated" in panel.text.value
     assert panel.place.layout.display == "none"
