@@ -328,3 +328,25 @@ def test_counts_too_large_to_be_drawn_are_given_up_at_once(rate, most) -> None:
         np.testing.assert_array_equal(drawn, stats.poisson.ppf(special.ndtr(noise), rate))
     else:
         assert np.isnan(drawn).all()
+
+
+def test_a_random_effect_on_the_residual_error_is_a_density_written_out() -> None:
+    """Each subject has an SD of its own: quadrature agrees with a dense grid over both random effects."""
+    times, rng = np.array([0.5, 1, 2, 4, 6, 8, 10, 12]), np.random.default_rng(1)
+    draws = rng.standard_normal((6, 2)) * [0.3, 0.4]
+    y = 10 * np.exp(draws[:, :1] - 0.2 * times) + 0.5 * np.exp(draws[:, 1:]) * rng.standard_normal((6, 8))
+    frame = pd.DataFrame({"ID": np.repeat(np.arange(6), 8), "TIME": np.tile(times, 6), "DV": y.ravel()})
+    sd = sp.Symbol("s", positive=True)
+    density = -(((nw.dv - A * sp.exp(-B * T)) / sd) ** 2) / 2 - sp.log(sd) - sp.log(2 * sp.pi) / 2
+    parameters = {A: nw.LogNormal(10.0, sd=0.3), B: nw.LogNormal(0.2), sd: nw.LogNormal(0.5, sd=0.4)}
+    fit = nw.Model(nw.LogLikelihood(density), parameters).fit(nw.Data.from_frame(frame), "agq")
+
+    e, f = fit.estimates, np.linspace(-5, 5, 801)
+    predicted = e["a"] * np.exp(e["omega_a"] * f)[:, None] * np.exp(-e["b"] * times)
+    squares = ((y[:, None] - predicted) ** 2).sum(2)
+    own = e["s"] * np.exp(e["omega_s"] * f[::8])
+    log = -squares[:, :, None] / (2 * own**2) - 8 * np.log(own) - 4 * np.log(2 * np.pi)
+    log = log - (f[:, None] ** 2 + f[::8] ** 2) / 2 - np.log(2 * np.pi)
+    exact = -2 * special.logsumexp(log, axis=(1, 2)) - 2 * np.log(8 * (f[1] - f[0]) ** 2)
+    yardstick = fit.yardstick()
+    assert abs(yardstick.ofv - exact.sum()) < max(yardstick.error, 1e-3)
