@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -86,14 +86,18 @@ def _identifier(name: str, taken: set[str]) -> str:
 
 def model_code(model: Model, variable: str = "model") -> str:
     """Return source that declares `model` with its present values; ``sp`` and ``nw`` are imported names."""
-    space = model.space
-    numbers = space.to_dict(space.initial)
-    taken = {"sp", "nw", "data", variable}
-    names: dict[sp.Symbol, str] = {}
+    names, lines = _declarations(model, {"sp", "nw", "data", variable})
+    printer = _Printer(names)
+    arguments = {name: write(model, printer) for name, write in _ARGUMENTS.items()}
+    body = [f"    {name}={text}," for name, text in arguments.items() if text]
+    return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")" + _flags(model)])
+
+
+def _declarations(model: Model, taken: set[str]) -> tuple[dict[sp.Symbol, str], list[str]]:
+    """Return the identifier of every symbol of a model, and the lines that make them."""
+    plain, states = list(model.parameters), model.system.states if model.system else ()
+    names = {symbol: _identifier(symbol.name, taken) for symbol in (*plain, *states)}
     lines: list[str] = []
-    plain = list(model.parameters)
-    for symbol in plain:
-        names[symbol] = _identifier(symbol.name, taken)
     for sign in ("positive", "real"):
         group = [s for s in plain if bool(s.is_positive) == (sign == "positive")]
         simple = [s for s in group if s.name.isidentifier()]
@@ -102,109 +106,166 @@ def model_code(model: Model, variable: str = "model") -> str:
             lines.append(f'{left} = sp.symbols("{right}", {sign}=True)')
         lone = [s for s in group if s not in simple or len(simple) == 1]
         lines += [f"{names[s]} = sp.Symbol({s.name!r}, {sign}=True)" for s in lone]
-    expressions = [
-        *(e for name, e in model.outputs.items() if not isinstance(model.residuals[name], Likelihood)),
-        *(model.system.expressions() if model.system else ()),
-    ]
-    states = model.system.states if model.system else ()
-    for state in states:
-        names[state] = _identifier(state.name, taken)
     if states:
         left, right = ", ".join(names[s] for s in states), " ".join(s.name for s in states)
         lines.append(f'{left} = nw.states("{right}")')
-    expressions += [v.effect if isinstance(v, Distribution) else v for v in model.parameters.values()]
-    likelihoods = {name: r for name, r in model.residuals.items() if isinstance(r, Likelihood)}
-    residuals = {name: r for name, r in model.residuals.items() if name not in likelihoods}
-    written = {name: hasattr(residual, "to_code") for name, residual in residuals.items()}
-    expressions += [model.observations[name].sd for name in residuals if not written[name]]
-    for likelihood in likelihoods.values():
-        for part in likelihood.arguments().values():
-            expressions += part if isinstance(part, tuple) else [] if part is None else [part]
-    found = {s for e in expressions for s in sp.sympify(e).free_symbols}
-    used = sorted(found - {*plain, *states}, key=lambda s: s.name)
-    scalars = {p.name: p for p in (*space.theta, *space.sigma)}
-    for symbol in used:
+    found = {s for e in _expressions(model) for s in sp.sympify(e).free_symbols}
+    for symbol in sorted(found - names.keys(), key=lambda s: s.name):
         names[symbol] = _identifier(symbol.name, taken)
-        if isinstance(symbol, role.Reserved):
-            source = {"t": "nw.time", "dose": "nw.dose", "f": "nw.f", "dv": "nw.dv"}[symbol.name]
-        elif isinstance(symbol, role.Level):
-            source = f"nw.level{symbol.details!r}"
-        elif isinstance(symbol, role.Covariate):
-            source = f"nw.covariate({symbol.name!r})"
-        elif isinstance(symbol, role.Eta):
-            sd = numbers[space.omega_names[space.eta.index(symbol.name)]]
-            held = ", fixed=True" if space.is_fixed(space.omega_names[space.eta.index(symbol.name)]) else ""
-            held += ", occasion=True" if symbol.name in space.within else ""
-            source = f"nw.eta({symbol.name!r}, sd={sd!r}{held})"
-        elif isinstance(symbol, role.Sigma) and (scalars[symbol.name].lower, scalars[symbol.name].upper) == (0.0, None):
-            p = scalars[symbol.name]
-            source = f"nw.sigma({symbol.name!r}, {p.value!r}{', fixed=True' if p.fixed else ''})"
+        lines.append(f"{names[symbol]} = {_source(symbol, model)}")
+    return names, lines
+
+
+def _expressions(model: Model) -> list[Any]:
+    """Return every expression that the code of a model writes out."""
+    out: list[Any] = [v.effect if isinstance(v, Distribution) else v for v in model.parameters.values()]
+    out += model.system.expressions() if model.system else ()
+    for name, residual in model.residuals.items():
+        if isinstance(residual, Likelihood):
+            for part in residual.arguments().values():
+                out += part if isinstance(part, tuple) else [] if part is None else [part]
         else:
-            p = scalars[symbol.name]
-            extra = "".join(f", {k}={v!r}" for k, v in (("lower", p.lower), ("upper", p.upper)) if v is not None)
-            source = f"nw.theta({symbol.name!r}, {p.value!r}{extra}{', fixed=True' if p.fixed else ''})"
-        lines.append(f"{names[symbol]} = {source}")
-    printer = _Printer(names)
-    predictions = {
-        name: likelihoods[name].to_code(printer.doprint) if name in likelihoods else printer.doprint(expression)
-        for name, expression in model.outputs.items()
-    }
-    body = [f"    prediction={_by_output(predictions)},"]
-    if model.system:
-        body += ["    odes={", *(f"        {names[s]}: {printer.doprint(e)}," for s, e in model.odes.items()), "    },"]
-    if model.initial:
-        start = ", ".join(f"{names[s]}: {printer.doprint(e)}" for s, e in model.initial.items())
-        body.append(f"    initial={{{start}}},")
-    if model.routes:
-        body.append("    doses={")
-        for state, route in model.routes.items():
-            arguments = ", ".join(
-                f"{part}={printer.doprint(expr)}"
-                for part, expr in route.parts().items()
-                if expr != getattr(Route(), part)
-            )
-            body.append(f"        {names[state]}: nw.Route({arguments}),")
-        body.append("    },")
-    if model.system and model.system.tolerance != Tolerance():
-        body.append(f"    tolerance=nw.{model.system.tolerance!r},")
-    body.append("    parameters={")
-    for symbol, value in model.parameters.items():
-        body.append(f"        {names[symbol]}: {_parameter(symbol, value, model, printer)},")
-    body.append("    },")
-    owner = space.omega_map.owner
-    short = [*(name.removeprefix("eta_") for name in space.between), *space.within]
+            out.append(model.outputs[name])
+            out += [] if hasattr(residual, "to_code") else [model.observations[name].sd]
+    return out
+
+
+def _source(symbol: sp.Symbol, model: Model) -> str:
+    """Return the call that makes a symbol other than a parameter or a state."""
+    space = model.space
+    if isinstance(symbol, role.Reserved):
+        return {"t": "nw.time", "dose": "nw.dose", "f": "nw.f", "dv": "nw.dv"}[symbol.name]
+    if isinstance(symbol, role.Level):
+        return f"nw.level{symbol.details!r}"
+    if isinstance(symbol, role.Covariate):
+        return f"nw.covariate({symbol.name!r})"
+    if isinstance(symbol, role.Eta):
+        sd = space.omega_names[space.eta.index(symbol.name)]
+        held = ", fixed=True" if space.is_fixed(sd) else ""
+        held += ", occasion=True" if symbol.name in space.within else ""
+        return f"nw.eta({symbol.name!r}, sd={space.to_dict(space.initial)[sd]!r}{held})"
+    p = next(p for p in (*space.theta, *space.sigma) if p.name == symbol.name)
+    held = ", fixed=True" if p.fixed else ""
+    if isinstance(symbol, role.Sigma) and (p.lower, p.upper) == (0.0, None):
+        return f"nw.sigma({symbol.name!r}, {p.value!r}{held})"
+    limits = "".join(f", {k}={v!r}" for k, v in (("lower", p.lower), ("upper", p.upper)) if v is not None)
+    return f"nw.theta({symbol.name!r}, {p.value!r}{limits}{held})"
+
+
+def _prediction(model: Model, printer: _Printer) -> str:
+    parts = {}
+    for name, expression in model.outputs.items():
+        residual = model.residuals[name]
+        own = isinstance(residual, Likelihood)
+        parts[name] = residual.to_code(printer.doprint) if own else printer.doprint(expression)
+    return _by_output(parts)
+
+
+def _odes(model: Model, printer: _Printer) -> str:
+    return _lines([f"{printer.names[s]}: {printer.doprint(e)}" for s, e in model.odes.items()] if model.system else [])
+
+
+def _initial(model: Model, printer: _Printer) -> str:
+    return _braces([f"{printer.names[s]}: {printer.doprint(e)}" for s, e in model.initial.items()])
+
+
+def _doses(model: Model, printer: _Printer) -> str:
+    blank, rows = Route(), []
+    for state, route in model.routes.items():
+        parts = [(part, expr) for part, expr in route.parts().items() if expr != getattr(blank, part)]
+        arguments = ", ".join(f"{part}={printer.doprint(expr)}" for part, expr in parts)
+        rows.append(f"{printer.names[state]}: nw.Route({arguments})")
+    return _lines(rows)
+
+
+def _tolerance(model: Model, _: _Printer) -> str:
+    usual = model.system is None or model.system.tolerance == Tolerance()
+    return "" if usual else f"nw.{model.system.tolerance!r}"  # type: ignore[union-attr]
+
+
+def _parameters(model: Model, printer: _Printer) -> str:
+    return _lines([f"{printer.names[s]}: {_parameter(s, v, model, printer)}" for s, v in model.parameters.items()])
+
+
+def _short(model: Model) -> list[str]:
+    """Return the random effects as correlation= and same= name them."""
+    return [*(name.removeprefix("eta_") for name in model.space.between), *model.space.within]
+
+
+def _correlation(model: Model, _: _Printer) -> str:
+    space, short, owner = model.space, _short(model), model.space.omega_map.owner
+    numbers = space.to_dict(space.initial)
+    named = {(i, j): numbers[c] for c, i, j in space.correlations}
     pairs = [(i, j) for b in space.blocks for i in b for j in b if j < i]
-    if pairs:
-        named = {(i, j): numbers[c] for c, i, j in space.correlations}
-        first = [named[max(owner[i], owner[j]), min(owner[i], owner[j])] for i, j in pairs]
-        listed = ", ".join(f"({short[j]!r}, {short[i]!r}): {c!r}" for (i, j), c in zip(pairs, first, strict=True))
-        body.append(f"    correlation={{{listed}}},")
-    groups = [[k for k in range(len(owner)) if owner[k] == first] for first in dict.fromkeys(owner)]
-    if any(len(group) > 1 for group in groups):
-        listed = ", ".join(str(tuple(short[k] for k in group)) for group in groups if len(group) > 1)
-        body.append(f"    same=[{listed}],")
-    fixed = {p.name: p.fixed for p in space.sigma}
+    rho = [named[max(owner[i], owner[j]), min(owner[i], owner[j])] for i, j in pairs]
+    return _braces([f"({short[j]!r}, {short[i]!r}): {c!r}" for (i, j), c in zip(pairs, rho, strict=True)])
+
+
+def _same(model: Model, _: _Printer) -> str:
+    owner, short = model.space.omega_map.owner, _short(model)
+    groups = [tuple(short[k] for k in range(len(owner)) if owner[k] == first) for first in dict.fromkeys(owner)]
+    shared = ", ".join(str(group) for group in groups if len(group) > 1)
+    return f"[{shared}]" if shared else ""
+
+
+def _residual(model: Model, printer: _Printer) -> str:
+    numbers, fixed = model.space.to_dict(model.space.initial), {p.name: p.fixed for p in model.space.sigma}
     shown = {}
-    for name, residual in residuals.items():
-        if written[name]:
+    for name, residual in model.residuals.items():
+        if isinstance(residual, Likelihood):
+            continue
+        if hasattr(residual, "to_code"):
             own = {s: f"{s}_{name}" if len(model.outputs) > 1 else s for s in residual.sigma_names.values()}
             here = {s: numbers[full] for s, full in own.items()}
             shown[name] = residual.to_code(here, {s: fixed[full] for s, full in own.items()})
         else:
             shown[name] = f'{{"sd": {printer.doprint(model.observations[name].sd)}}}'
-    if shown:
-        body.append(f"    residual={_by_output(shown)},")
-    if model.residual_correlation:
-        listed = ", ".join(f"{pair!r}: {numbers[rho]!r}" for pair, rho in model.residual_correlation.items())
-        body.append(f"    residual_correlation={{{listed}}},")
-    if model.blq != "M3":
-        body.append(f"    blq={model.blq!r},")
-    if model.priors:
-        shown_priors = ", ".join(f"{key!r}: nw.priors.{prior!r}" for key, prior in model.priors.items())
-        body.append(f"    priors={{{shown_priors}}},")
-    if model.name:
-        body.append(f"    name={model.name!r},")
-    return "\n".join([*lines, f"{variable} = nw.Model(", *body, ")" + _flags(model)])
+    return _by_output(shown) if shown else ""
+
+
+def _residual_correlation(model: Model, _: _Printer) -> str:
+    numbers = model.space.to_dict(model.space.initial)
+    return _braces([f"{pair!r}: {numbers[rho]!r}" for pair, rho in model.residual_correlation.items()])
+
+
+def _blq(model: Model, _: _Printer) -> str:
+    return "" if model.blq == "M3" else repr(model.blq)
+
+
+def _priors(model: Model, _: _Printer) -> str:
+    return _braces([f"{key!r}: nw.priors.{prior!r}" for key, prior in model.priors.items()])
+
+
+def _name(model: Model, _: _Printer) -> str:
+    return repr(model.name) if model.name else ""
+
+
+_ARGUMENTS: dict[str, Callable[[Model, _Printer], str]] = {
+    "prediction": _prediction,
+    "odes": _odes,
+    "initial": _initial,
+    "doses": _doses,
+    "tolerance": _tolerance,
+    "parameters": _parameters,
+    "correlation": _correlation,
+    "same": _same,
+    "residual": _residual,
+    "residual_correlation": _residual_correlation,
+    "blq": _blq,
+    "priors": _priors,
+    "name": _name,
+}
+"""How each argument of `nlmewidgets.Model` is written; '' leaves it out."""
+
+
+def _braces(items: list[str]) -> str:
+    """Return a mapping on one line, '' if it is empty."""
+    return "{" + ", ".join(items) + "}" if items else ""
+
+
+def _lines(items: list[str]) -> str:
+    """Return a mapping with an item on each line, '' if it is empty."""
+    return "{\n" + "".join(f"        {item},\n" for item in items) + "    }" if items else ""
 
 
 def _flags(model: Model) -> str:

@@ -268,22 +268,10 @@ class Tape:
             return self.mixture({self.expression(a): int(i)}, {self.expression(b): int(j)})
         if isinstance(expr, sp.Piecewise):
             return self._piecewise(expr)
-        if isinstance(expr, sp.Max | sp.Min):
-            op = "maximum" if isinstance(expr, sp.Max) else "minimum"
-            numbers = [self.expression(a) for a in expr.args]
-            result = numbers[0]
-            for number in numbers[1:]:
-                result = self._node(op, (result, number))
-            return result
+        if type(expr) in _FOLDED:
+            return self._folded(_FOLDED[type(expr)], expr)
         if type(expr) in _RELATIONS:
             return self._node(_RELATIONS[type(expr)], tuple(self.expression(a) for a in expr.args))
-        if isinstance(expr, sp.And | sp.Or):
-            op = "logical_and" if isinstance(expr, sp.And) else "logical_or"
-            numbers = [self.expression(a) for a in expr.args]
-            result = numbers[0]
-            for number in numbers[1:]:
-                result = self._node(op, (result, number))
-            return result
         if isinstance(expr, sp.ITE):  # what SymPy makes of a condition that contains a Piecewise
             return self.where(*(self.expression(a) for a in expr.args))
         if isinstance(expr, sp.Not):
@@ -317,6 +305,12 @@ class Tape:
         for level in sorted(by_level):
             result = by_level[level] if result is None else combine(result, by_level[level])
         assert result is not None
+        return result
+
+    def _folded(self, op: str, expr: sp.Basic) -> int:
+        result, *others = [self.expression(a) for a in expr.args]
+        for number in others:
+            result = self._node(op, (result, number))
         return result
 
     def _piecewise(self, expr: sp.Piecewise) -> int:
@@ -408,6 +402,7 @@ class Tape:
         return [self.derivative(node, d) for d in directions]
 
 
+_FOLDED = {sp.Max: "maximum", sp.Min: "minimum", sp.And: "logical_and", sp.Or: "logical_or"}
 _RELATIONS = {
     sp.StrictGreaterThan: "greater",
     sp.GreaterThan: "greater_equal",

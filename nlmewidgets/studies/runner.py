@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from nlmewidgets.core.data import Data
@@ -118,14 +119,14 @@ def completed(
     """
     if not isinstance(workers, int) or workers < 1:
         raise MethodError(f"workers={workers!r} is not a whole number from 1.")
-    began, done = time.monotonic(), 0
+    began = time.monotonic()
     line = sys.stderr.isatty() if progress is None else progress
 
     def over() -> bool:
         out_of_time = time_limit is not None and time.monotonic() - began > time_limit
         return out_of_time or (stop is not None and stop.is_set())
 
-    def counted() -> None:
+    def counted(done: int) -> None:
         if line:
             left = time_left(time.monotonic() - began, done / len(tasks))
             sys.stderr.write(f"\r{done} of {len(tasks)} {what}, {left}".ljust(60))
@@ -133,37 +134,38 @@ def completed(
             sys.stderr.flush()
 
     with _pool(min(workers, max(len(tasks), 1)), executor) as pool:
+        results = _in_turn(work, tasks, over) if pool is None else _at_once(work, tasks, over, pool, 2 * workers)
         try:
-            if pool is None:
-                for place, task in enumerate(tasks):
-                    if over():
-                        return
-                    result = work(task)
-                    done += 1
-                    counted()
-                    yield place, result
-                return
-            # A few ahead of the workers: what is not begun need not be undone.
-            waiting: dict[Future[Any], int] = {}
-            queue = iter(enumerate(tasks))
-            while True:
-                while len(waiting) < 2 * workers and not over():
-                    place, task = next(queue, (-1, None))
-                    if place < 0:
-                        break
-                    waiting[pool.submit(work, task)] = place
-                if not waiting:
-                    return
-                ready, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    place = waiting.pop(future)
-                    done += 1
-                    counted()
-                    yield place, future.result()
-                if over():
-                    for future in [f for f in waiting if f.cancel()]:
-                        waiting.pop(future)
+            for done, result in enumerate(results, 1):
+                counted(done)
+                yield result
         except KeyboardInterrupt:
             if pool is not None and executor is None:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_turn(work: Callable[[Any], Any], tasks: Sequence[Any], over: Callable[[], bool]) -> Iterator[tuple[int, Any]]:
+    for place, task in enumerate(tasks):
+        if over():
             return
+        yield place, work(task)
+
+
+def _at_once(
+    work: Callable[[Any], Any], tasks: Sequence[Any], over: Callable[[], bool], pool: Executor, ahead: int
+) -> Iterator[tuple[int, Any]]:
+    # A few ahead of the workers: what is not begun need not be undone.
+    waiting: dict[Future[Any], int] = {}
+    queue = iter(enumerate(tasks))
+    while True:
+        if not over():
+            for place, task in islice(queue, ahead - len(waiting)):
+                waiting[pool.submit(work, task)] = place
+        if not waiting:
+            return
+        ready, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+        for future in ready:
+            yield waiting.pop(future), future.result()
+        if over():
+            for future in [f for f in waiting if f.cancel()]:
+                waiting.pop(future)
