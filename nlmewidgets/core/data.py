@@ -352,7 +352,7 @@ class Data:
         base = self.base[rows].reset_index(drop=True)
         return replace(self, records=records, base=base, exclusions=steps, origin={"kind": "frame"})
 
-    def on_grid(self, points: int = 100, times: Array | None = None, dvid: Any = None) -> Data:
+    def on_grid(self, points: int = 100, times: Array | None = None, dvid: Any = None, *, follow: bool = False) -> Data:
         """Return the same subjects and events, observed on a grid of times instead (DV missing).
 
         Doses, resets and other events stay as they are; OCC and the covariates of a time are those of
@@ -365,6 +365,8 @@ class Data:
             Number of equally spaced times from 0 (or the first TIME) to the last TIME.
         times : (points,) float, optional
             The times themselves.
+        follow : bool
+            Crowd half of the points where the records are: a curve bends where a study looks closely.
         dvid : DVID or list of them, optional
             The outputs observed at each time; without it, those of the data.
 
@@ -376,6 +378,11 @@ class Data:
         all_times = self.records["TIME"].to_numpy()
         if times is None:
             times = np.linspace(min(0.0, all_times.min()), all_times.max(), points)
+            if follow:
+                knots = np.unique(np.append(all_times, times[0]))
+                share = np.linspace(0.0, 1.0, len(knots))
+                share += (knots - times[0]) / max(np.ptp(knots), 1e-300)
+                times = np.interp(np.linspace(0.0, share[-1], points), share, knots)
         times = np.sort(np.asarray(times, dtype=float))
         have = list(pd.unique(self.dvid))
         outputs = have if dvid is None else list(dvid) if isinstance(dvid, list | tuple) else [dvid]

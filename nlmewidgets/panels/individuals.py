@@ -56,7 +56,7 @@ class IndividualsPanel(Panel):
 
     def _grid(self) -> None:
         state = self.state
-        shown = state.data.on_grid(_TIMES, dvid=state.dvid if len(state.dvids) > 1 else None)
+        shown = state.data.on_grid(_TIMES, dvid=state.dvid if len(state.dvids) > 1 else None, follow=True)
         self.grid = state.model.problem(shown)
         self.times = self.grid.data.time[:_TIMES]
 

@@ -286,7 +286,7 @@ class LinkedPanel(Panel):
             return
         several = len(self.state.dvids) > 1
         own = point.problem.data.subset([point.problem.data.ids[k] for k in numbers])
-        shown = own.on_grid(_TIMES, dvid=self.state.dvid if several else None)
+        shown = own.on_grid(_TIMES, dvid=self.state.dvid if several else None, follow=True)
         curves = individual_curves(point.problem.model.problem(shown), point.values, point.eta[:, numbers])
         cloud.curve(shown.time.reshape(len(numbers), -1), curves)
         names = ", ".join(str(point.problem.data.ids[k]) for k in numbers)

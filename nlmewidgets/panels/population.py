@@ -115,7 +115,7 @@ class PopulationPanel(Panel):
 
     def _grid(self) -> None:
         state = self.state
-        self.grid_data = state.data.on_grid(_TIMES, dvid=state.dvid if len(state.dvids) > 1 else None)
+        self.grid_data = state.data.on_grid(_TIMES, dvid=state.dvid if len(state.dvids) > 1 else None, follow=True)
         self.grid = state.model.problem(self.grid_data)
         self.times = self.grid_data.time[:_TIMES]
 

@@ -91,7 +91,7 @@ def individuals(fit: Fit) -> Figure:
         ax.set_axisbelow(True)
     for k, output in enumerate(np.unique(fit.problem.output)):
         chosen = fit.problem.data.dvid[fit.problem.output == output][0]
-        fine = data.on_grid(150, dvid=chosen)
+        fine = data.on_grid(150, dvid=chosen, follow=True)
         problem = fit.start.problem(fine)
         times = problem.data.time.reshape(len(ids), -1)
         mark, colour = MARKS[k % len(MARKS)]

@@ -534,6 +534,17 @@ def test_on_grid_spans_all_subjects_times_from_0():
     assert read("ID TIME DV\n1 -2 1\n1 2 1").on_grid(3).time.tolist() == [-2, 0, 2]
 
 
+def test_on_grid_follows_the_records_with_half_of_its_points():
+    records = "\n".join(f"1 {t} 1" for t in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 100])
+    times = read(f"ID TIME DV\n{records}").on_grid(101, follow=True).time
+    assert (times[0], times[-1]) == (0, 100)
+    # Up to 9: nine tenths of the crowded half of the points, nine hundredths of the even one.
+    assert np.sum(times <= 9) == pytest.approx(0.5 * (90 + 9), abs=1)
+    assert np.diff(times).max() <= 2.0
+    assert read("ID TIME DV\n1 3 1").on_grid(3, follow=True).time.tolist() == [0, 1.5, 3]
+    assert read("ID TIME DV\n1 0 1\n2 0 2").on_grid(2, follow=True).time.tolist() == [0, 0, 0, 0]
+
+
 def test_on_grid_gives_an_interval_the_covariates_of_the_record_that_ends_it():
     # As NONMEM does: a curve through the grid then passes through the predictions at the records.
     data = read("ID TIME DV WT SEX\n1 0 1 10 F\n1 2 1 20 F\n1 4 1 30 F\n2 0 1 50 M\n2 2 1 50 M")
