@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nlmewidgets.core.arrays import Array, Ints
+from nlmewidgets.core.breath import breathe
 from nlmewidgets.core.radau import Radau
 from nlmewidgets.core.runge_kutta import VERNER, Attempt, Explicit
 from nlmewidgets.core.tolerance import Tolerance
@@ -206,6 +207,7 @@ class _Run:
         where = np.arange(len(chosen))
         lanes = every.take(chosen)
         while True:
+            breathe()
             leaving = (lanes.votes >= _VOTES) & (method == "auto")
             if isinstance(solver, Explicit):
                 leaving &= self._to_go(lanes) > _WORTHWHILE * lanes.h

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nlmewidgets.core import symbols as role
 from nlmewidgets.core.arrays import Array, Ints
+from nlmewidgets.core.breath import breathe
 from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import DataError, ModelError
 from nlmewidgets.core.grouping import column_of, groups_of, output_of_observations, rows_of_outputs
@@ -221,6 +222,7 @@ class Problem:
 
     def slots(self, typical: Array, eta: Array) -> Array:
         """Return s = m + B·η, (slots, ..., blocks), for etas (etas, ..., subjects)."""
+        breathe()
         n_random = len(self.loadings)
         batch = eta.shape[1:-1]
         effects = eta

@@ -162,12 +162,35 @@ class Run:
         note = " ".join(f"Subject {i} is left out: {why}" for i, why in self.excluded.items())
         return replace(iteration, message=f"{iteration.message} {note}".strip())
 
+    @property
+    def finishes(self) -> bool:
+        """Whether the method brings objective and etas up to date at the end, which may take long."""
+        return type(self.method).finish is not Method.finish
+
     def snapshot(self, history: Sequence[Iteration], elapsed: float = 0.0) -> Fit:
         """Return the iterations so far as a Fit without computing anything: what is left if it ends here and now."""
         last = history[-1]
         if last.status == "running":
             words = f"Interrupted at iteration {last.k}: this is its last iterate, from which resume() goes on."
             last = replace(last, status="stopped", message=words)
+        return self._fit(last, history, elapsed)
+
+    def cut(self, history: Sequence[Iteration], *, stopped: str = "", elapsed: float = 0.0) -> Fit:
+        """Return what `result` does, with objective and etas as the last iteration has them."""
+        return self._fit(self._last(history, stopped), history, elapsed)
+
+    def result(self, history: Sequence[Iteration], *, stopped: str = "", elapsed: float = 0.0) -> Fit:
+        """Return the Fit of the iterations so far; `stopped` says why, if before the method's own end."""
+        return self._fit(self.method.finish(self.problem, self._last(history, stopped)), history, elapsed)
+
+    def _last(self, history: Sequence[Iteration], stopped: str) -> Iteration:
+        last = history[-1]
+        if last.status != "running":
+            return last
+        after = f"{last.k} iteration{'' if last.k == 1 else 's'}"
+        return self._noted(replace(last, status="stopped", message=f"{stopped or 'Stopped'} after {after}."))
+
+    def _fit(self, last: Iteration, history: Sequence[Iteration], elapsed: float) -> Fit:
         return Fit.of(
             self.model,
             self.data,
@@ -175,26 +198,6 @@ class Run:
             self.method,
             last,
             list(history),
-            self.seed,
-            elapsed,
-            self.excluded,
-            self.previous,
-        )
-
-    def result(self, history: list[Iteration], *, stopped: str = "", elapsed: float = 0.0) -> Fit:
-        """Return the Fit of the iterations so far; `stopped` says why, if before the method's own end."""
-        last = history[-1]
-        if last.status == "running":
-            after = f"{last.k} iteration{'' if last.k == 1 else 's'}"
-            last = self._noted(replace(last, status="stopped", message=f"{stopped or 'Stopped'} after {after}."))
-        last = self.method.finish(self.problem, last)
-        return Fit.of(
-            self.model,
-            self.data,
-            self.problem,
-            self.method,
-            last,
-            history,
             self.seed,
             elapsed,
             self.excluded,

@@ -1,4 +1,4 @@
-"""A fit that runs beside the interface: started, watched, stopped, waited for."""
+"""A fit that runs beside the interface: prepared, started, watched, stopped, waited for."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from nlmewidgets.core.breath import Stopped, watched
 from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.panels.courtesy import give_way
 from nlmewidgets.panels.latest import report
 
 __all__ = ["Job", "failure"]
 
 _EVERY = 0.1
 """Seconds between two publications: ten a second are all an eye can use."""
+
+_STOPPED = "Stopped by the user"
 
 _SHARE = 4.0
 """Time for iterations between two publications, in units of what a publication takes."""
@@ -33,28 +37,45 @@ class Job:
 
     Parameters
     ----------
-    run : Run or Race
-        Whose `steps()` are pulled, and whose `result()` is the end.
+    prepare : callable
+        Makes the run, whose `steps()` are pulled, and whose `result()` is the end.
     publish : callable(iterations)
         Takes new iterations in bundles, at most ten times a second.
     done : callable(result or None, error message)
         Called once at the end.
     each : callable(iteration), optional
         Called with every iteration while it still has all its arrays; it must be quick.
+    begun : callable(run), optional
+        Called when the run is prepared.
+    cut : callable(result), optional
+        Called with the run's `cut()` when it is stopped, if its result takes computing; what it returns takes the
+        place of `done`.
+
+    Attributes
+    ----------
+    run : object or None
+        Once it is prepared.
     """
 
     def __init__(
         self,
-        run: Any,
+        prepare: Callable[[], Any],
         publish: Callable[[Sequence[Any]], None],
         done: Callable[[Any, str], None],
         each: Callable[[Any], None] | None = None,
+        *,
+        begun: Callable[[Any], None] | None = None,
+        cut: Callable[[Any], Callable[[Any, str], None]] | None = None,
     ) -> None:
-        self.run = run
+        self.run: Any = None
+        self._prepare = prepare
+        self._begun = begun
+        self._cut = cut
         self._publish = publish
         self._done = done
         self._each = each
         self._stop = threading.Event()
+        self._history: list[Any] = []
         self._thread: threading.Thread | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -68,7 +89,7 @@ class Job:
         return self
 
     def stop(self) -> None:
-        """Ask the fit to end after the iteration in hand."""
+        """Ask the fit to end with the iterations it has; the first is waited for."""
         self._stop.set()
 
     @property
@@ -99,14 +120,53 @@ class Job:
         except Exception:
             report()
 
+    def _breath(self) -> None:
+        """Between two predictions: end where that is asked for, and give way to the interface."""
+        if self._stop.is_set() and self._history:
+            raise Stopped
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._thread is not None:
+            give_way()
+
+    def _steps(self) -> Iterator[Any]:
+        """Yield the run's iterations; one that is stopped half-way is none."""
+        steps = self.run.steps()
+        while True:
+            try:
+                with watched(self._breath):
+                    iteration = next(steps)
+            except (StopIteration, Stopped):
+                return
+            yield iteration
+
+    def _result(self, elapsed: float) -> Any:
+        """Return the end; what takes computing after a stop is shown as it is first, and another stop leaves it so."""
+        cut = None if self._cut is None or not self.run.finishes else self._cut
+        while True:
+            if shown := cut is not None and self._stop.is_set():
+                assert cut is not None
+                self._done = cut(self.run.cut(self._history, stopped=_STOPPED, elapsed=elapsed))
+                self._stop.clear()
+                cut = None
+            try:
+                with watched(self._breath if shown or cut is not None else self._wait):
+                    return self.run.result(self._history, stopped=_STOPPED, elapsed=elapsed)
+            except Stopped:
+                if cut is None:
+                    raise
+
     def _pull(self) -> Any:
         """Yield after every iteration, publishing as often as is useful; the end is in the last bundle."""
-        history: list[Any] = []
-        waiting: list[Any] = []
-        began = due = time.monotonic()
+        history, waiting = self._history, list[Any]()
         error = ""
         try:
-            for iteration in self.run.steps():
+            self.run = self._prepare()
+            if self._begun is not None:
+                self._begun(self.run)
+            began = due = time.monotonic()
+            for iteration in self._steps():
                 history.append(iteration)
                 waiting.append(iteration)
                 if self._each is not None:
@@ -122,7 +182,9 @@ class Job:
                 yield
             if waiting:
                 self._show(waiting)
-            fit = self.run.result(history, stopped="Stopped by the user", elapsed=time.monotonic() - began)
+            fit = self._result(time.monotonic() - began)
+        except Stopped:
+            return
         except Exception as problem:  # shown in the panel: a thread's traceback would be seen by nobody
             fit, error = None, failure(problem)
         self._done(fit, error)

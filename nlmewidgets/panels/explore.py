@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ class Explorer(Runner, ipw.VBox):
 
     step = tl.Unicode("initial")
     panel = tl.Unicode("population")
-    _attaching = False
+    _attaching: int | None = None
 
     def __init__(
         self,
@@ -113,7 +114,7 @@ class Explorer(Runner, ipw.VBox):
 
     def observe(self, handler: Any, names: Any = tl.All, type: str = "change") -> None:  # noqa: A002
         """Observe traits; what the panels of one model observe ends with them."""
-        if self._attaching:
+        if self._attaching == threading.get_ident():
             self._attached.append((handler, names, type))
         super().observe(handler, names=names, type=type)
 
@@ -151,8 +152,8 @@ class Explorer(Runner, ipw.VBox):
 
     @contextmanager
     def attaching(self) -> Iterator[None]:
-        """Let what is observed in here end with the model."""
-        before, self._attaching = self._attaching, True
+        """Let what this thread observes in here end with the model."""
+        before, self._attaching = self._attaching, threading.get_ident()
         try:
             yield
         finally:

@@ -52,7 +52,7 @@ class Handles:
 
     def __init__(self, state: Any, ended: Callable[[], None]) -> None:
         self.state, self._ended = state, ended
-        self._wishes: Latest[_Wish, str] = Latest(self._move, self._say)
+        self._wishes: Latest[_Wish, str] = Latest(self._move, self._say, droppable=False)
         self._since: Values | None = None
         self._moved = False
         self._curve: tuple[Array, Array] = (np.zeros(1), np.zeros(1))

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from nlmewidgets.core.breath import Stopped, watched
 from nlmewidgets.core.errors import NlmeError
+from nlmewidgets.panels.courtesy import give_way
 
 __all__ = ["Latest", "report"]
 
@@ -21,7 +23,7 @@ def report() -> None:
 
 
 class Latest(Generic[Q, A]):
-    """Compute answers to requests in a thread; a request overtaken by a newer one is skipped.
+    """Compute answers to requests in a thread; a request overtaken by a newer one is skipped, or dropped half-way.
 
     The thread ends as soon as there is nothing to do.  Where there are no threads (Pyodide) the
     answer is computed at once.
@@ -34,6 +36,8 @@ class Latest(Generic[Q, A]):
         Takes every answer that is still wanted.
     refused : callable, optional
         Takes the refusal, if computing ends in one; of any other exception, a sentence that says so.
+    droppable : bool
+        Whether computing may be ended half-way when a newer request comes.
     """
 
     def __init__(
@@ -41,10 +45,13 @@ class Latest(Generic[Q, A]):
         compute: Callable[[Q], A],
         publish: Callable[[A], None],
         refused: Callable[[NlmeError], None] | None = None,
+        *,
+        droppable: bool = True,
     ) -> None:
         self._compute = compute
         self._publish = publish
         self._refused = refused
+        self._droppable = droppable
         self._lock = threading.Condition()
         self._request: list[tuple[Q, float]] = []
         self._thread: threading.Thread | None = None
@@ -96,7 +103,10 @@ class Latest(Generic[Q, A]):
 
     def _answer(self, request: Q) -> None:
         try:
-            answer = self._compute(request)
+            with watched(self._breath):
+                answer = self._compute(request)
+        except Stopped:
+            return
         except Exception as error:
             if self._refused is None:
                 raise
@@ -110,6 +120,13 @@ class Latest(Generic[Q, A]):
             return
         if not self.overtaken:
             self._publish(answer)
+
+    def _breath(self) -> None:
+        """Give way to the interface; drop what nobody waits for any more."""
+        if self._droppable and self._request:
+            raise Stopped
+        if self._thread is not None:
+            give_way()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being computed, and return whether that is so; what rests is computed at once."""

@@ -122,7 +122,7 @@ class RacePanel(Panel):
         self._lanes()
         state.control = None
         state.progress, state.status, state.message = 0.0, "running", "Racing …"
-        state._job = Job(self.race, self._moved, self._ended).start()
+        state._job = Job(lambda: race, self._moved, self._ended).start()
 
     def _lanes(self) -> None:
         assert self.race is not None

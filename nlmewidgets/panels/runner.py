@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import traitlets as tl
@@ -65,9 +66,12 @@ class Runner(State):
 
     def start(self) -> Self:
         """Start a fit from the slider values; a running one is left alone."""
-        return self._launch(
-            lambda: Run.prepare(self.model_now, self.data_kept, self.method, self.seed, dict(self.method_options))
-        )
+
+        def ready() -> Callable[[], Run]:
+            model, data, options = self.model_now, self.data_kept, dict(self.method_options)
+            return partial(Run.prepare, model, data, self.method, self.seed, options)
+
+        return self._launch(ready)
 
     def resume(self, **options: Any) -> Self:
         """Go on from where the last fit ended, with its method.
@@ -83,40 +87,48 @@ class Runner(State):
             return self
         shown = {} if fit.method != self.method else self.fitting.options_shown()
         before = self.trace if self._traced is fit else fit.trace
-        return self._launch(lambda: Run.resume(fit, shown | options), before)
+        return self._launch(lambda: partial(Run.resume, fit, shown | options), before)
 
-    def _launch(self, prepare: Callable[[], Run], before: tuple[Any, ...] = ()) -> Self:
-        """Run what `prepare` returns beside the interface, unless something runs already."""
+    def _launch(self, ready: Callable[[], Callable[[], Run]], before: tuple[Any, ...] = ()) -> Self:
+        """Prepare and run beside the interface what is asked for at this moment, unless something runs already."""
         with self.lock:  # two clicks may be at work at once
             if self.running:
                 return self
             self.running = True  # enables Stop, inside this very callback
         begun = False
         try:
-            begun = self._begin(prepare, before)
+            begun = self._begin(ready, before)
         finally:  # an interrupt comes here too, and a panel that falls over
             if not begun:
                 self.running = False
         return self
 
-    def _begin(self, prepare: Callable[[], Run], before: tuple[Any, ...]) -> bool:
-        """Start what `prepare` returns, and return whether that could be done."""
+    def _begin(self, ready: Callable[[], Callable[[], Run]], before: tuple[Any, ...]) -> bool:
+        """Start what is asked for, and return whether that could be done."""
         try:
-            run = prepare()
+            prepare = ready()
         except Exception as error:
             self.status, self.message = "failed", failure(error)
             return False
-        self._began = time.monotonic()
-        self.control = getattr(run.method, "control", None)
-        self.playback.begin()
-        self._traced, self.trace = None, before
+        if self._job is not None:
+            self._job.stop()  # the objective of one that was stopped may still be on its way
         self.progress, self.status, self.message = 0.0, "running", "Starting …"
-        if not before:
-            self.chains.clear()
-        if self.panel != "microscope":
-            self.panel = "converge"
-        self._job = Job(run, self._iterations, self._ended, self._each).start()
+        begun = partial(self._begun, before)
+        self._job = Job(prepare, self._iterations, self._ended, self._each, begun=begun, cut=self._cut)
+        self._job.start()
         return True
+
+    def _begun(self, before: tuple[Any, ...], run: Run) -> None:
+        """Have the panels show a run that is prepared."""
+        with self.lock:
+            self._began = time.monotonic()
+            self.control = getattr(run.method, "control", None)
+            self.playback.begin()
+            self._traced, self.trace = None, before
+            if not before:
+                self.chains.clear()
+            if self.panel != "microscope":
+                self.panel = "converge"
 
     def stop(self) -> Self:
         """Ask a running fit to end; what it reached becomes the result."""
@@ -164,6 +176,27 @@ class Runner(State):
             if not (self._job and self._job.stopping):
                 self.message = f"Iteration {last.k}, {last.phase}: OFV {last.ofv:.3f}, {left}."
 
+    def _cut(self, fit: Fit) -> Callable[[Fit | None, str], None]:
+        """Show a fit that was stopped as it is; its own objective is being computed, and takes its place then."""
+        with self.lock:
+            self._ended(fit, "")
+            self.message += " Its own objective is being computed …"
+        return partial(self._completed, fit)
+
+    def _completed(self, cut: Fit, fit: Fit | None, error: str) -> None:
+        """Put a fit with its own objective in the place of what it was when it was stopped."""
+        with self.lock:
+            if self.result is cut and not self.running:
+                self.message = error if fit is None else _said(fit)
+            if fit is None:
+                return
+            self.fits = tuple(fit if f is cut else f for f in self.fits)
+            if self.result is cut:
+                self.result = fit
+                self._traced = fit if self._traced is cut else self._traced
+                if self.shown is cut.values and self.iteration is None:
+                    self.shown, self.point = fit.values, self.point_of(fit)
+
     def _ended(self, fit: Fit | None, error: str) -> None:
         with self.lock, self.ending():
             if self.workspace is not None:
@@ -175,7 +208,7 @@ class Runner(State):
                 self.result = self._traced = fit
                 self.fits = (*self.fits, fit)
                 self.status = fit.status
-                self.message = f"{fit.message} OFV {fit.ofv:.4f} ({fit.ofv_by}) in {fit.elapsed:.2f} s."
+                self.message = _said(fit)
                 self.progress = 1.0 if fit.status == "converged" else self.progress
                 self.shown = fit.values
                 self.point = self.point_of(fit)
@@ -194,3 +227,7 @@ class Runner(State):
         if fit.n_subjects == self.problem.n_subjects and fit.n_obs == self.problem.n_obs:
             return Point(fit.problem, fit.values, fit.etas.T, label)
         return Point(self.problem, fit.values, look(self.problem, fit.values, fit.method).eta, label)
+
+
+def _said(fit: Fit) -> str:
+    return f"{fit.message} OFV {fit.ofv:.4f} ({fit.ofv_by}) in {fit.elapsed:.2f} s."

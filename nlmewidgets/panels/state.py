@@ -25,6 +25,7 @@ from nlmewidgets.fit.live import Look, look, stand_in
 from nlmewidgets.fit.pull import Pull, pull
 from nlmewidgets.fit.refit import Refit, refit
 from nlmewidgets.fit.scale import refusal
+from nlmewidgets.panels.courtesy import serving
 from nlmewidgets.panels.history import History
 from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.selection import View
@@ -361,6 +362,10 @@ class State(View):
             self.ofv, self.notice, self.arrows = float("nan"), str(error), {}
             return
         self._touch(change)
+        with serving():
+            self._show(change, values)
+
+    def _show(self, change: Any, values: Values) -> None:
         self.shown = values  # population curves need not wait for the etas
         if self._to_refit(change):
             self._latest.put(_Request("refit", values))

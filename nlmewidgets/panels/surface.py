@@ -144,7 +144,7 @@ class SurfacePanel(Panel):
         self.bar.value, self.bar.layout.visibility = 0.0, "visible"
         self._say("<span class='soft' aria-live='polite'>Computing …</span>")
         self._job = Job(
-            request,
+            lambda: request,
             lambda new: self._publish(request, new[-1]),
             lambda found, error: self._ended(request, found, error),
         ).start()

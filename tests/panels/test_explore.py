@@ -112,7 +112,7 @@ def test_a_refusal_is_shown_not_raised(explore, data) -> None:
         ka=nw.LogNormal(1.5), CL=nw.LogNormal(2.8), V=nw.LogNormal(32.0), residual=nw.Additive(0.7)
     )
     explorer = explore(model, data, method="saem")
-    explorer.start()
+    explorer.start().wait(10)
     assert explorer.status == "failed"
     assert "random effects" in explorer.message
     assert not explorer.running

@@ -155,7 +155,7 @@ def test_a_run_that_cannot_begin_leaves_nothing_running(explorer, monkeypatch) -
 
     with monkeypatch.context() as patch:
         patch.setattr("nlmewidgets.panels.runner.Run.prepare", broken)
-        explorer.start()
+        explorer.start().wait(10)
     assert not explorer.running
     assert (explorer.status, "something unforeseen" in explorer.message) == ("failed", True)
     explorer.start().wait(60)

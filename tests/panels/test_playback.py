@@ -79,7 +79,7 @@ def running(explorer) -> None:
     explorer.method = "saem"
     explorer.method_options = {"explore": 100_000}
     explorer.start()
-    while len(explorer.trace) < 5:
+    while explorer.message == "Starting …" or len(explorer.trace) < 5:
         time.sleep(0.01)
 
 

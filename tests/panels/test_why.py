@@ -101,7 +101,7 @@ def test_what_the_data_do_not_determine_is_fixed(explore) -> None:
 
 def test_a_parameter_without_influence_is_fixed(explore) -> None:
     explorer = explore(*decays("A*exp(-k*t) + exp(-B*t - 800)"))
-    explorer.start()
+    explorer.start().wait(10)
     assert explorer.status == "failed"
     press(explorer, "Fix B")
     assert explorer.status == "converged"
@@ -129,7 +129,7 @@ def test_a_method_that_cannot_begin_gives_way_to_the_one_its_message_names(explo
         ka=nw.LogNormal(1.5), CL=nw.LogNormal(2.8), V=nw.LogNormal(32.0), residual=nw.Additive(0.7)
     )
     explorer = explore(model, data, method="saem")
-    explorer.start()
+    explorer.start().wait(10)
     assert "random effects" in explorer.message
     press(explorer, "Fit by FOCEI")
     assert explorer.status == "converged"
