@@ -178,9 +178,7 @@ class Runner(State):
 
     def _cut(self, fit: Fit) -> Callable[[Fit | None, str], None]:
         """Show a fit that was stopped as it is; its own objective is being computed, and takes its place then."""
-        with self.lock:
-            self._ended(fit, "")
-            self.message += " Its own objective is being computed …"
+        self._ended(fit, "", " Its own objective is being computed …")
         return partial(self._completed, fit)
 
     def _completed(self, cut: Fit, fit: Fit | None, error: str) -> None:
@@ -197,7 +195,7 @@ class Runner(State):
                 if self.shown is cut.values and self.iteration is None:
                     self.shown, self.point = fit.values, self.point_of(fit)
 
-    def _ended(self, fit: Fit | None, error: str) -> None:
+    def _ended(self, fit: Fit | None, error: str, more: str = "") -> None:
         with self.lock, self.ending():
             if self.workspace is not None:
                 self.workspace.ended()
@@ -208,7 +206,7 @@ class Runner(State):
                 self.result = self._traced = fit
                 self.fits = (*self.fits, fit)
                 self.status = fit.status
-                self.message = _said(fit)
+                self.message = _said(fit) + more
                 self.progress = 1.0 if fit.status == "converged" else self.progress
                 self.shown = fit.values
                 self.point = self.point_of(fit)
