@@ -15,7 +15,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # bqplot and traittypes announce their own deprecations on import
     import bqplot as bq
 
-__all__ = ["Frame", "Panel", "Ruler", "background", "bq", "caption", "grid", "legend", "round_ticks"]
+__all__ = ["CLOUD", "Frame", "Panel", "Ruler", "background", "bq", "caption", "dots", "grid", "legend", "round_ticks"]
+
+CLOUD = 1_000
+"""Points beyond which every redraw of a figure takes a browser tens of milliseconds, if each is a mark of its own."""
 
 
 class Panel:
@@ -169,6 +172,13 @@ class Ruler:
             self.axis.tick_values, self.axis.tick_format = values, text
             self.scale.min, self.scale.max = float(low), float(high)
 
+    def share(self, values: Any) -> Any:
+        """Return where values are along the axis: 0 at its lower end, 1 at its upper."""
+        low, high = self.scale.min, self.scale.max
+        if self.log:
+            return np.log(np.asarray(values) / low) / np.log(high / low)
+        return (np.asarray(values) - low) / (high - low)
+
     def categories(self, labels: Sequence[str]) -> None:
         """Show one tick per label, at 0, 1, 2 and so on."""
         with self.scale.hold_sync(), self.axis.hold_sync():
@@ -235,9 +245,33 @@ class Frame:
         """The scales, for a mark."""
         return {"x": self.x.scale, "y": self.y.scale}
 
+    @property
+    def unit(self) -> dict[str, Any]:
+        """Scales from 0 to 1 over the whole figure."""
+        return {"x": bq.LinearScale(min=0.0, max=1.0), "y": bq.LinearScale(min=0.0, max=1.0)}
+
     def put(self, *marks: Any) -> None:
         """Set the figure's marks, the first at the back."""
         self.figure.marks = list(marks)
+
+
+def dots(x: Any, y: Any, scales: Mapping[str, Any], *, labels: Sequence[str], names: Sequence[str]) -> Any:
+    """Return a cloud of points as one broken line, whose round ends are the points; its figure has class nlme-cloud.
+
+    The browser keeps it as a layer of its own, so that what moves over it is drawn as fast as without.
+    """
+    gap = np.full(len(x), np.nan)
+    mark = bq.Lines(
+        x=np.stack([x, gap], axis=1).ravel()[:-1],  # a curve's last point must be a number
+        y=np.stack([y, gap], axis=1).ravel()[:-1],
+        scales=dict(scales),
+        colors=["var(--nlme-data)"],
+        stroke_width=4.8,
+        opacities=[0.75],
+        labels=list(labels),
+    )
+    mark.names = [part for name in names for part in (name, "")][:-1]  # for the table behind the figure
+    return mark
 
 
 _PIXEL = base64.b64decode(

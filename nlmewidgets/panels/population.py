@@ -20,7 +20,7 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.diagnostics import individual_curves, population_band, typical_curve
 from nlmewidgets.fit.ribbon import Ribbon, ribbon, typical_slopes
 from nlmewidgets.fit.scale import moved
-from nlmewidgets.panels.base import Frame, Panel, Ruler, bq, caption, legend
+from nlmewidgets.panels.base import CLOUD, Frame, Panel, Ruler, background, bq, caption, dots, legend
 from nlmewidgets.panels.handles import Handles
 from nlmewidgets.panels.latest import Latest
 from nlmewidgets.panels.theme import BAND, FIT, SELECTED, TREND
@@ -33,6 +33,8 @@ _SIMULATED = 360
 """Curves simulated for the band; the same random draws at every redraw."""
 _SLOW = 0.03
 """Seconds: a band that takes longer (differential equations) follows the typical curve, beside the sliders."""
+_WIDE, _NEAR = 2.0, 0.03
+"""The figure's width in units of its height, and how near to an observation a click must be, in the same unit."""
 _REST = 0.1
 """Seconds without a move after which such a band is computed: a drag keeps the processor for its curve."""
 
@@ -183,8 +185,14 @@ class PopulationPanel(Panel):
         shown = state.measured
         self.rows = np.flatnonzero(shown & (self.dv > 0) if state.log_axis else shown)
         group, names = state.groups
-        self.points = []
-        for k in range(len(names)):
+        cloud = len(names) == 1 and len(self.rows) > CLOUD
+        self.points, under, over = [], [], []
+        if cloud:
+            who = [f"ID {data.ids[i]}" for i in data.subject[self.rows]]
+            under.append(dots(data.time[self.rows], self.dv[self.rows], scales, labels=["observed"], names=who))
+            over.append(background(self.frame.unit, self._clicked_near))
+            self.frame.figure.add_class("nlme-cloud")
+        for k in range(0 if cloud else len(names)):
             rows = self.rows[group[data.subject[self.rows]] == k]
             mark = bq.Scatter(
                 x=data.time[rows],
@@ -204,12 +212,14 @@ class PopulationPanel(Panel):
             x=self.times[:1], y=np.ones(1), scales=scales, colors=[SELECTED], default_size=38, visible=False
         )
         self.frame.put(
+            *under,
             self.band,
             self.ribbon,
             self.typical,
             self.picked,
             *self.points,
             self.picked_points,
+            *over,
             self.handles.new_mark(scales),
         )
         self._names, self._keyed = names, ""
@@ -244,6 +254,16 @@ class PopulationPanel(Panel):
     def _clicked(self, rows: Any, event: Any) -> None:
         data = self.state.data
         self.state.toggle(data.ids[int(data.subject[rows[int(event["data"]["index"])]])])
+
+    def _clicked_near(self, x: float, y: float) -> None:
+        """Select the subject of the observation nearest to a click, in shares of the figure's width and height."""
+        data = self.state.data
+        across = self.frame.x.share(data.time[self.rows]) - x
+        up = self.frame.y.share(self.dv[self.rows]) - y
+        far = np.hypot(_WIDE * across, up)
+        nearest = int(far.argmin())
+        if far[nearest] < _NEAR:
+            self.state.toggle(data.ids[int(data.subject[self.rows[nearest]])])
 
     def draw_population(self) -> None:
         """Move the typical curve and the band to the values shown; hide them where there are none."""

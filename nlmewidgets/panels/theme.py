@@ -61,6 +61,7 @@ body[data-jp-theme-light="false"] {
 .nlme h3 { margin: 2px 0 4px; font-size: 14px; font-weight: 600; line-height: 1.3; }
 .nlme h4 { margin: 8px 0 2px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, #555);
            text-transform: none; line-height: 1.3; }
+.nlme-cloud path.line[style*="nlme-data"] { stroke-linecap: round; will-change: transform; pointer-events: none; }
 .nlme .nlme-figures { display: flex; }
 .nlme-caption { font-size: 12px; line-height: 1.45; color: var(--jp-ui-font-color1, #222); max-width: 760px; }
 .nlme-caption .soft { color: var(--jp-ui-font-color2, #555); }

@@ -130,3 +130,31 @@ def test_where_there_is_no_prediction_no_curve_is_drawn(explore, kind) -> None:
     explorer.method = "laplace"
     explorer.start().wait(60)
     assert explorer.status == "converged"
+
+
+def test_many_observations_are_one_mark_that_can_be_clicked_and_read(explore, model) -> None:
+    from nlmewidgets.panels.numbers import tables_of
+
+    records = nw.datasets.load("theophylline").records
+    many = pd.concat([records.assign(ID=records["ID"] + 100 * k) for k in range(8)], ignore_index=True)
+    data = nw.Data.from_frame(many)
+    explorer = explore(model, data)
+    panel = explorer.panels["population"]
+    assert not panel.points
+    cloud = panel.frame.figure.marks[0]
+    seen = np.isfinite(cloud.y)
+    np.testing.assert_array_equal(cloud.y[seen], data.dv)
+    table = tables_of(panel.frame.figure)["observed"]
+    assert len(table) == data.n_obs
+    assert table["subject"].iloc[25] == f"ID {data.ids[data.subject[25]]}"
+    for log in (False, True):
+        explorer.log_axis, explorer.selected_ids = log, ()
+        row = int(panel.rows[np.argmax(panel.dv[panel.rows])])
+        panel._clicked_near(
+            float(panel.frame.x.share(data.time[row])), float(panel.frame.y.share(data.dv[row])) + 0.005
+        )
+        chosen = [k for k, i in enumerate(data.ids) if i in explorer.selected_ids]
+        assert len(chosen) == 1
+        assert data.dv[data.subject == chosen[0]].max() == data.dv[row]  # the copies of a subject lie upon each other
+        panel._clicked_near(0.99, 0.99)  # far from any
+        assert len(explorer.selected_ids) == 1
