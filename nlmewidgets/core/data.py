@@ -239,6 +239,13 @@ class Data:
         if len(alike) == 1:
             return alike[0]
         have = ", ".join(self.covariates) or "none"
+        told = f"The column {name} is not used as a covariate: it "
+        for note in self.notes:
+            if note.startswith(told):
+                why = note.removeprefix(told).removesuffix(".")
+                raise DataError(
+                    f"The model uses the covariate '{name}', which {why}; fill it in, or leave these subjects out."
+                )
         raise DataError(
             f"The model uses the covariate '{name}', which is not in the data (covariates: {have}); add the column, or "
             "name it in covariates=."

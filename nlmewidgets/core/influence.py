@@ -10,10 +10,11 @@ from nlmewidgets.core.problem import Problem
 
 __all__ = ["idle_parameters"]
 
-_STEPS = (0.3, -0.3, 3.0, -3.0)
-"""Steps on the unconstrained scale: a change of a third, and of a factor of 20 for what is flat nearby."""
+_STEPS = (0.3, -0.3, 3.0, -3.0, 9.0, -9.0)
+"""Steps on the unconstrained scale: a change of a third, of a factor of 20 for what is flat nearby, and of 8,000 for
+initial values of another unit, where predictions may be 0 to rounding."""
 
-_PLACES = (0.0, -1.0, 1.0)
+_PLACES = (0.0, -1.0, 1.0, -9.0, 9.0)
 """Where the others stand meanwhile, as steps from their initial values: one may act only where another has moved."""
 
 
@@ -46,7 +47,21 @@ def idle_parameters(problem: Problem) -> list[str]:
                 there[k] = _moved(parameters[k], here[k], step)
                 if not np.array_equal(likelihood(there), base, equal_nan=True):
                     idle.remove(k)
-    return [parameters[k].name for k in idle]
+    return [parameters[k].name for k in idle if not _matters(problem, k - len(space.theta))]
+
+
+def _matters(problem: Problem, k: int) -> bool:
+    """Whether sigma k changes a likelihood where the data themselves are the predictions.
+
+    Those of the initial values may all be 0, where a proportional error is, too.
+    """
+    if k < 0:
+        return False
+    sigma = problem.space.initial.sigma
+    there = sigma * np.where(np.arange(len(sigma)) == k, 1.5, 1.0)
+    with np.errstate(all="ignore"):
+        one, two = (problem.minus2ll(problem.data.dv, s) for s in (sigma, there))
+    return not np.array_equal(one, two, equal_nan=True)
 
 
 def _moved(parameter: Parameter, value: float, step: float) -> float:

@@ -483,6 +483,21 @@ class Problem:
                 f"The likelihood of subject {label} is zero or not a number at these values; change the initial values "
                 "or check what this subject's DV can be."
             )
+        if not self.plain_rows[rows].all():
+            with np.errstate(all="ignore"):
+                here, at_data = (self.minus2ll_each(x, self.space.initial.sigma) for x in (f, self.data.dv))
+            lost = rows[~np.isfinite(here[rows])]
+            i = lost[0] if lost.size else rows[0]
+            where = f"subject {label} at TIME {self.data.time[i]:g}"
+            if not np.isfinite(at_data[i]):
+                return (
+                    f"DV is {self.data.dv[i]:g} for {where}, where the transform of its residual error has no value (a "
+                    "logarithm needs DV > 0); correct it, leave it out, or choose an error without a transform."
+                )
+            return (
+                f"The prediction for {where} is {f[i]:g}, where the transform of its residual error has no value; "
+                "leave such observations out, or choose an error without a transform."
+            )
         return (
             f"The residual standard deviation is 0 for subject {label} (a prediction of 0 under proportional error?); "
             "add an additive part or leave these observations out."

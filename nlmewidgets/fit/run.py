@@ -137,7 +137,10 @@ def _drain(
         stopped = "Interrupted"
     finally:
         line.clear()
-    return run.result(history, stopped=stopped, elapsed=time.monotonic() - began)
+    try:
+        return run.result(history, stopped=stopped, elapsed=time.monotonic() - began)
+    except KeyboardInterrupt:  # a second one, or one while the objective at the end is computed
+        return run.snapshot(history, time.monotonic() - began)
 
 
 async def fit_async(

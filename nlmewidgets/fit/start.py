@@ -15,6 +15,7 @@ from nlmewidgets.core.model import Model
 from nlmewidgets.core.problem import Problem
 from nlmewidgets.core.symbols import Level
 from nlmewidgets.fit.result import Fit
+from nlmewidgets.fit.unbounded import unbounded
 from nlmewidgets.methods import METHODS, Iteration, Method
 
 __all__ = ["Run", "bind", "resolve", "unusable_subjects"]
@@ -138,6 +139,8 @@ class Run:
         for iteration in self._iterations():
             ends = iteration.k == 0 or iteration.status != "running"
             shown = self._noted(iteration) if ends and self.excluded else iteration
+            if shown.status in ("converged", "limit") and (why := unbounded(self.problem, shown.values, shown.eta)):
+                shown = replace(shown, status="limit", message=f"{why} {shown.message}")
             if previous is not None:
                 previous.release()
             yield shown

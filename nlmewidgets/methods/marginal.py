@@ -99,14 +99,16 @@ def precision_of(omega: Array) -> tuple[Array, float]:
     """Return Ω⁻¹ and log|Ω|."""
     if not len(omega):
         return omega, 0.0
-    return np.linalg.inv(omega), float(np.linalg.slogdet(omega)[1])
+    with np.errstate(invalid="ignore"):  # of a step that went too far
+        return np.linalg.inv(omega), float(np.linalg.slogdet(omega)[1])
 
 
 def log_det(matrices: Array) -> Array:
     """Return log|M| of positive definite matrices (n, q, q); +inf where one is not."""
     if not matrices.shape[-1]:
         return np.zeros(len(matrices))
-    sign, value = np.linalg.slogdet(matrices)
+    with np.errstate(invalid="ignore"):
+        sign, value = np.linalg.slogdet(matrices)
     return np.where(sign > 0, value, np.inf)
 
 

@@ -346,6 +346,12 @@ def test_an_unnamed_covariate_missing_for_a_subject_is_left_out_with_a_note():
     )
 
 
+def test_a_covariate_that_was_not_used_says_why_when_a_model_wants_it():
+    table = pd.DataFrame({"ID": [1, 2], "TIME": [0.0, 0.0], "DV": [1.0, 2.0], "WT": [70.0, np.nan]})
+    with pytest.raises(nw.DataError, match="uses the covariate 'WT', which is missing on all records of subject 2"):
+        nw.Data.from_frame(table).numeric_covariate("WT")
+
+
 def test_text_covariates_stay_text_and_a_mixed_column_is_noted():
     data = read("ID TIME DV SEX GRADE\n1 0 1 M 1\n2 0 1 F high")
     assert data.records["SEX"].tolist() == ["M", "F"]

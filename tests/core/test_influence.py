@@ -45,6 +45,13 @@ def test_what_is_flat_near_its_start_only_is_not_idle():
     assert idle_parameters(decay(late).problem(study())) == []
 
 
+def test_an_error_is_not_idle_because_predictions_are_0_at_the_initial_values():
+    fast = decay(residual=nw.Combined(0.5, 0.1)).with_values({"k": 1e4})
+    late = nw.Data.from_frame(study().records.assign(TIME=[1.0, 2.0] * 3))
+    assert not fast.predict(late)["PRED"].any()
+    assert idle_parameters(fast.problem(late)) == []
+
+
 def test_what_scales_a_random_effect_is_not_idle():
     scaled = nw.theta("mean", 9.0) + nw.theta("spread", 2.0, lower=0) * nw.eta("eta_base", sd=1.0, fixed=True)
     assert idle_parameters(decay(base_of=scaled).problem(study())) == []

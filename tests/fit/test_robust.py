@@ -160,3 +160,45 @@ def test_a_large_problem_stops_soon(name: str) -> None:
     timer.cancel()
     assert fit.status == "stopped" or fit.converged
     assert spent < 2.0, f"{name}: {spent:.2f} s of processor time after the stop"
+
+
+# ------------------------------------------------------------------- likelihoods without a maximum, other units
+
+
+def predose(value: float, theophylline: nw.Data) -> nw.Data:
+    """Theophylline with this measured before every dose."""
+    table = theophylline.records
+    before = (table["TIME"] == 0) & (table["EVID"] == 0)
+    return nw.Data.from_frame(table.assign(DV=table["DV"].mask(before, value)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["focei", "laplace", "saem"])
+def test_data_that_are_predicted_exactly_are_named(name: str, oral_model, theophylline: nw.Data) -> None:
+    # 0 before the dose, and a prediction of 0: its density grows without bound as the additive error vanishes.
+    combined = oral_model(nw.Combined(0.3, 0.1))
+    zeros = predose(0.0, theophylline)
+    fit = combined.fit(zeros, name, seed=1, **options(name))
+    assert fit.status == "limit"
+    assert fit.message.startswith(
+        "The likelihood has no maximum: DV = 0 of subject 1 at TIME 0 is predicted exactly (12 such observations), so "
+        "that its density grows without bound as additive goes to 0;"
+    )
+
+
+def test_data_that_are_predicted_exactly_do_no_harm_where_all_share_one_error(
+    oral_model, theophylline: nw.Data
+) -> None:
+    fit = oral_model(nw.Additive(500.0)).fit(predose(0.0, theophylline), "focei")
+    assert fit.converged
+    assert "no maximum" not in fit.message
+
+
+def test_initial_values_of_another_unit_of_time(oral_model, theophylline: nw.Data) -> None:
+    # Seconds, and rates per hour: at the initial values every prediction is 0, and so is a proportional error.
+    seconds = nw.Data.from_frame(theophylline.records.assign(TIME=3600.0 * theophylline.records["TIME"]))
+    model = oral_model(nw.Combined(0.3, 0.1))
+    hours, fit = model.fit(theophylline, "focei"), model.fit(seconds, "focei")
+    assert fit.converged
+    assert fit.ofv == pytest.approx(hours.ofv, abs=1e-5)
+    assert 3600.0 * fit.theta["CL"] == pytest.approx(hours.theta["CL"], rel=1e-3)

@@ -176,6 +176,19 @@ def test_an_interrupt_after_the_last_iteration_does_not_undo_it(oral_model, theo
     assert fit.status == "converged"
 
 
+def test_an_interrupt_while_the_end_is_computed_keeps_the_estimates(oral_model, theophylline, monkeypatch):
+    def interrupted(*_: object) -> Iteration:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Waiting, "finish", interrupted)
+    whole = oral_model().fit(theophylline, Waiting(count=2, seconds=0.0))
+    assert (whole.status, len(whole.history)) == ("converged", 3)
+    cut = oral_model().fit(theophylline, Waiting(count=9, seconds=0.0), callback=interrupt_at(2))
+    assert (cut.status, len(cut.history)) == ("stopped", 3)
+    assert cut.message == "Interrupted at iteration 2: this is its last iterate, from which resume() goes on."
+    assert usable(cut)
+
+
 def test_errors_of_the_callback_and_of_a_step_are_passed_on(oral_model, theophylline):
     def callback(it: Iteration) -> None:
         raise ZeroDivisionError
@@ -317,6 +330,19 @@ def test_a_prediction_of_0_under_proportional_error_is_named(oral_model, theophy
         "The residual standard deviation is 0 for subject 1 (a prediction of 0 under proportional error?); add an "
         "additive part or leave these observations out."
     )
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_a_datum_without_a_logarithm_is_named(value, oral_model, theophylline):
+    table = theophylline.records[theophylline.records["TIME"] > 0].copy()
+    with_doses = pd.concat([theophylline.records[theophylline.dosed], table]).sort_values("ID", kind="stable")
+    first = (with_doses["EVID"] == 0).to_numpy().argmax()
+    with_doses.iloc[first, with_doses.columns.get_loc("DV")] = value
+    fit = oral_model(nw.LogNormalError(0.1)).fit(nw.Data.from_frame(with_doses), "fo")
+    assert f"Subject 1 is left out: DV is {value:g} for subject 1 at TIME 0.25, where the transform" in fit.message
+    # The prediction before absorption is 0 and has none either, whatever was measured.
+    with pytest.raises(nw.DataError, match="The prediction for subject 1 at TIME 0 is 0, where the transform"):
+        oral_model(nw.LogNormalError(0.1)).ofv(theophylline)
 
 
 # ------------------------------------------------------------------------------ async
