@@ -181,7 +181,11 @@ class Explorer(Runner, ipw.VBox):
             style(),
             self.header.root,
             self.steps.row,
-            ipw.HBox([left, self.steps.place], layout=ipw.Layout(width="100%", align_items="flex-start")),
+            # Where there is no room for both, as with a larger font or zoomed in, the figures go beneath.
+            ipw.HBox(
+                [left, self.steps.place],
+                layout=ipw.Layout(width="100%", align_items="flex-start", flex_flow="row wrap"),
+            ),
         )
         self.observe(lambda _: self._show_left(), names=["step"])
         self._show_left()
@@ -202,7 +206,7 @@ class Explorer(Runner, ipw.VBox):
                 self.guessing.button,
                 reset,
             ],
-            layout=ipw.Layout(align_items="center"),
+            layout=ipw.Layout(align_items="center", flex_flow="row wrap"),
         )
         return ipw.VBox([head, self.initial.root])
 

@@ -72,7 +72,7 @@ class FitBox:
                 self.method,
                 self.summary,
                 self.more,
-                ipw.HBox([self.start, self.stop, self.resume]),
+                ipw.HBox([self.start, self.stop, self.resume], layout=ipw.Layout(flex_flow="row wrap")),
                 self.phase,
                 self.bar,
                 self.status,

@@ -190,7 +190,9 @@ class PopulationPanel(Panel):
         if cloud:
             who = [f"ID {data.ids[i]}" for i in data.subject[self.rows]]
             under.append(dots(data.time[self.rows], self.dv[self.rows], scales, labels=["observed"], names=who))
-            over.append(background(self.frame.unit, self._clicked_near))
+            cover = background(self.frame.unit, self._clicked_near)
+            cover.x = cover.y = [0.0, 1.0]
+            over.append(cover)
             self.frame.figure.add_class("nlme-cloud")
         for k in range(0 if cloud else len(names)):
             rows = self.rows[group[data.subject[self.rows]] == k]

@@ -59,7 +59,7 @@ class Steps:
             tabs.observe(lambda change, step=step: self._tab(step, change["new"]), "selected_index")
             self.tabs[step] = tabs
         self.place = ipw.VBox(
-            list(self.tabs.values()), layout=ipw.Layout(flex="1 1 560px", min_width="0", width="auto")
+            list(self.tabs.values()), layout=ipw.Layout(flex="1 1 420px", min_width="0", width="auto")
         )
         self.row.observe(lambda change: setattr(explorer, "step", change["new"]), "value")
         explorer.observe(lambda change: self._step(change["new"]), names=["step"])

@@ -45,11 +45,29 @@ body[data-jp-theme-light="false"] {
           --nlme-trend: #66ecc3; --nlme-warn: #ffb8da; --nlme-muted: #c4c4c4; }
   .nlme button, .nlme input, .nlme select, .nlme .noUi-handle { border: 1px solid currentColor; }
 }
-@media (forced-colors: active) {
-  .nlme { --nlme-data: CanvasText; --nlme-fit: LinkText; --nlme-selected: Highlight; --nlme-trend: VisitedText;
-          --nlme-warn: VisitedText; --nlme-muted: GrayText; }
-  .nlme .nlme-key span, .nlme .noUi-connect, .nlme .progress-bar { forced-color-adjust: none; }
+@media (forced-colors: active) {  /* marks keep colours that are told apart on the system's ground */
+  .nlme { --nlme-data: CanvasText; --nlme-fit: #004c80; --nlme-selected: #a63f00; --nlme-trend: #00543d;
+          --nlme-warn: #8a1f4c; --nlme-muted: #4d4d4d; --nlme-worse: #a63f00; --nlme-fourth: #5c4800;
+          --jp-ui-font-color1: CanvasText; --jp-ui-font-color2: CanvasText; --jp-ui-font-color3: CanvasText;
+          --jp-border-color2: GrayText; --jp-border-color3: GrayText; }
+  .nlme .bqplot, .nlme .nlme-key span, .nlme .noUi-target, .nlme .noUi-target *, .nlme .progress-bar, .nlme .mod-active,
+  .nlme .nlme-picture svg { forced-color-adjust: none; }
+  .nlme .bqplot .axis .tick line { stroke-opacity: 0.35; }
+  .nlme .nlme-key { color: CanvasText; }
+  .nlme .noUi-target { background: CanvasText; border: 1px solid CanvasText; box-shadow: none; }
+  .nlme .noUi-connect { background: Highlight; }
+  .nlme .noUi-handle { background: ButtonFace; border: 2px solid ButtonText; box-shadow: none; }
   .nlme button { border: 1px solid ButtonText; }
+  .nlme button.mod-active { background: Highlight; color: HighlightText; border-color: Highlight; }
+  .nlme .lm-TabBar-tab.lm-mod-current { border-bottom: 3px solid Highlight; }
+  .nlme .nlme-picture svg { background: #fff; }
+}
+@media (forced-colors: active) and (prefers-color-scheme: dark) {
+  .nlme { --nlme-fit: #8fd0ff; --nlme-selected: #ffbf5e; --nlme-trend: #66ecc3; --nlme-warn: #ffb8da;
+          --nlme-muted: #c4c4c4; --nlme-worse: #ffbf5e; --nlme-fourth: #f0e442; }
+}
+@media (prefers-reduced-motion: reduce) {
+  .nlme *, .nlme *::before, .nlme *::after { transition: none !important; animation: none !important; }
 }
 .nlme { --bq-axislabel-fill: var(--jp-ui-font-color1, #222); --bq-mainheading-fill: var(--jp-ui-font-color1, #222);
         --bq-axis-tick-text-font: 11px sans-serif; font-family: var(--jp-ui-font-family, sans-serif);
@@ -107,7 +125,8 @@ body[data-jp-theme-light="false"] {
 .nlme-picture svg { max-width: 100%; height: auto; }
 body[data-jp-theme-light="false"] .nlme-picture svg { filter: invert(0.88) hue-rotate(180deg); }
 .nlme .nlme-picked { outline: 2px solid var(--nlme-selected); outline-offset: -2px; }
-.nlme .widget-toggle-button, .nlme .widget-button { min-width: 0; }
+.nlme .widget-toggle-button, .nlme .widget-button, .nlme .widget-label:not(:empty),
+.nlme .widget-checkbox { min-width: max-content; }
 .nlme .nlme-arrow.nlme-arrow { background: transparent; box-shadow: none; border: 0; line-height: 1;
            color: var(--nlme-trend); opacity: 1; }
 .nlme .nlme-arrow.nlme-arrow-0 { color: var(--nlme-muted); }
@@ -124,6 +143,7 @@ body[data-jp-theme-light="false"] .nlme-picture svg { filter: invert(0.88) hue-r
 .nlme .lm-TabBar-tab:focus-visible, .nlme .lm-Collapse-header:focus-visible {
            outline: 2px solid var(--nlme-fit); outline-offset: 1px; }
 .nlme .nlme-parameter .widget-label { min-width: 96px; width: 96px; text-align: left; white-space: normal; height: auto;
+           overflow-wrap: anywhere;
            line-height: 1.1; align-self: center; }
 .nlme-caption a { color: var(--jp-ui-font-color1, #222); text-decoration: underline; }
 """
