@@ -166,7 +166,18 @@ def quasi_newton(
 
 def _decrement(hessian: Array, gradient: Array) -> float:
     """Return half the Newton decrement, the decrease that the model promises."""
-    return 0.5 * float(gradient @ np.linalg.solve(hessian, gradient)) if len(gradient) else 0.0
+    return 0.5 * float(gradient @ _solved(hessian, gradient)) if len(gradient) else 0.0
+
+
+def _solved(hessian: Array, gradient: Array) -> Array:
+    """Return H⁻¹g; of an H that updates left singular or indefinite to rounding, that of a positive one near it."""
+    try:
+        found = np.linalg.solve(hessian, gradient)
+        if not gradient @ found < 0.0:
+            return found
+    except np.linalg.LinAlgError:
+        pass
+    return np.linalg.solve(_positive(hessian, len(hessian), 0.0), gradient)
 
 
 def _updated(hessian: Array, step: Array, change: Array) -> Array:
@@ -180,7 +191,7 @@ def _updated(hessian: Array, step: Array, change: Array) -> Array:
 
 def _scaled(hessian: Array, gradient: Array, most: Array) -> Array:
     """Return the step to the minimum of the model, or as much of it as is within the box |step| ≤ `most`."""
-    step = -np.linalg.solve(hessian, gradient)
+    step = -_solved(hessian, gradient)
     return np.asarray(step * min(1.0, float(np.min(most / np.maximum(np.abs(step), 1e-300)))))
 
 
@@ -190,7 +201,7 @@ def _within(hessian: Array, gradient: Array, most: Array) -> Array:
     Coordinates that the model would send too far stop there, and the others go where that takes them: a direction of
     which the data say little does not shorten the step along all others.
     """
-    step = -np.linalg.solve(hessian, gradient)
+    step = -_solved(hessian, gradient)
     most = np.broadcast_to(most, step.shape)
     free = np.ones(len(step), dtype=bool)
     while (far := free & (np.abs(step) > most)).any():
@@ -198,7 +209,7 @@ def _within(hessian: Array, gradient: Array, most: Array) -> Array:
         free[worst] = False
         step[worst] = np.copysign(most[worst], step[worst])
         rest = gradient[free] + hessian[np.ix_(free, ~free)] @ step[~free]
-        step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], rest)
+        step[free] = -_solved(hessian[np.ix_(free, free)], rest)
     return step if gradient @ step < 0 else _scaled(hessian, gradient, most)
 
 

@@ -262,3 +262,15 @@ def test_a_trial_of_incredible_curvature_does_not_spoil_the_model() -> None:
     assert last.reason == "converged"
     assert last.x == pytest.approx(0.5, abs=1e-3)
     assert last.evaluations < 30
+
+
+def test_a_model_of_the_curvature_that_is_singular_ends_no_search():
+    """Updates can leave a Hessian that is singular to rounding; the search goes on from the nearest that is not."""
+    centre = np.array([0.3, -0.2, 0.5])
+
+    def bowl(x, extra):
+        return Point(float(((x - centre) ** 2).sum()), 2.0 * (x - centre))
+
+    last = list(quasi_newton(bowl, np.zeros(3), hessian=np.ones((3, 3))))[-1]
+    assert last.reason == "converged"
+    np.testing.assert_allclose(last.x, centre, atol=1e-3)
