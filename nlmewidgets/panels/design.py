@@ -82,7 +82,7 @@ class DesignPanel(Panel):
         self.pinned: _Plan | None = None
         self.touched: int | None = None
         self._quiet = False
-        self._planning: Latest[_Request, _Answer | str] = Latest(self._compute, self._computed)
+        self._planning: Latest[_Request, _Answer | str] = Latest(self._compute, self._computed, lock=state.lock)
 
     def build(self) -> None:
         """Make the choices, the axis and the tables."""
@@ -358,13 +358,12 @@ class DesignPanel(Panel):
             return str(refusal)
 
     def _computed(self, answer: _Answer | str) -> None:
-        with self.state.lock:
-            if isinstance(answer, str):
-                self.table.root.layout.display = self.shrunk.root.layout.display = "none"
-                self.text.value = f"<div class='nlme-alert'>{html.escape(answer)}</div>"
-                return
-            self.answer = answer
-            self.draw()
+        if isinstance(answer, str):
+            self.table.root.layout.display = self.shrunk.root.layout.display = "none"
+            self.text.value = f"<div class='nlme-alert'>{html.escape(answer)}</div>"
+            return
+        self.answer = answer
+        self.draw()
 
     # -------------------------------------------------------------------------- drawing
 

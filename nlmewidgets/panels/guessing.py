@@ -28,7 +28,7 @@ class Guessing:
 
     def __init__(self, explorer: Any) -> None:
         self.explorer = explorer
-        self._search: Latest[Model, Guess] = Latest(self._find, self._found, self._refused)
+        self._search: Latest[Model, Guess] = Latest(self._find, self._found, self._refused, lock=explorer.lock)
         self._ended = threading.Event()
         self.button = ipw.Button(description="Guess", tooltip="Find starting values from the data", icon="magic")
         self.button.layout = ipw.Layout(width="84px")
@@ -53,14 +53,12 @@ class Guessing:
         return model.guess(self.explorer.data, seconds=_SECONDS, stop=self._ended.is_set)  # type: ignore[no-any-return]
 
     def _refused(self, refusal: NlmeError) -> None:
-        with self.explorer.lock:
-            self.button.disabled = False
-            self.explorer.message = str(refusal)
+        self.button.disabled = False
+        self.explorer.message = str(refusal)
 
     def _found(self, found: Guess) -> None:
         explorer = self.explorer
-        with explorer.lock:
-            self.button.disabled = False
-            space = found.model.space
-            explorer.params = space.to_dict(space.initial)
-            explorer.message = f"Starting values by {found.message[0].lower()}{found.message[1:]}"
+        self.button.disabled = False
+        space = found.model.space
+        explorer.params = space.to_dict(space.initial)
+        explorer.message = f"Starting values by {found.message[0].lower()}{found.message[1:]}"

@@ -52,7 +52,7 @@ class Handles:
 
     def __init__(self, state: Any, ended: Callable[[], None]) -> None:
         self.state, self._ended = state, ended
-        self._wishes: Latest[_Wish, str] = Latest(self._move, self._say, droppable=False)
+        self._wishes: Latest[_Wish, str] = Latest(self._move, self._say, lock=state.lock, droppable=False)
         self._since: Values | None = None
         self._moved = False
         self._curve: tuple[Array, Array] = (np.zeros(1), np.zeros(1))
@@ -152,10 +152,9 @@ class Handles:
         return str(pulled.words(self.state.unit_shown, self.state.data.unit("TIME")))
 
     def _say(self, words: str) -> None:
-        with self.state.lock:
-            self.text.value = f"<span aria-live='polite'>{html.escape(words)}</span>"
-            if not self.dragging:
-                self._ended()
+        self.text.value = f"<span aria-live='polite'>{html.escape(words)}</span>"
+        if not self.dragging:
+            self._ended()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for values that are being sought."""

@@ -60,7 +60,7 @@ class IntegralPanel(Panel):
     def __init__(self, state: Any) -> None:
         super().__init__(state)
         self.answer: _Answer | None = None
-        self._looking: Latest[_Request, _Answer | str] = Latest(self._compute, self._computed)
+        self._looking: Latest[_Request, _Answer | str] = Latest(self._compute, self._computed, lock=state.lock)
 
     def build(self) -> None:
         """Make the choices and the figure."""
@@ -145,13 +145,12 @@ class IntegralPanel(Panel):
             return str(refusal)
 
     def _computed(self, answer: _Answer | str) -> None:
-        with self.state.lock:
-            if isinstance(answer, str):
-                self.place.layout.display = self.table.root.layout.display = "none"
-                self.text.value = f"<div class='nlme-alert'>{html.escape(answer)}</div>"
-                return
-            self.answer = answer
-            self.draw()
+        if isinstance(answer, str):
+            self.place.layout.display = self.table.root.layout.display = "none"
+            self.text.value = f"<div class='nlme-alert'>{html.escape(answer)}</div>"
+            return
+        self.answer = answer
+        self.draw()
 
     def _figure(self, names: tuple[str, ...]) -> None:
         """Make the figure of one or two etas."""

@@ -51,8 +51,10 @@ class JudgePanel(Panel):
             ]
         )
         self.root.children = (self.empty, self.body)
-        self._drawing: Latest[tuple[Fit, str, bool], Drawing] = Latest(self._make, self._made, self._not_made)
-        self._reporting: Latest[Fit, str] = Latest(self._write, self._written, self._not_written)
+        self._drawing: Latest[tuple[Fit, str, bool], Drawing] = Latest(
+            self._make, self._made, self._not_made, lock=self.state.lock
+        )
+        self._reporting: Latest[Fit, str] = Latest(self._write, self._written, self._not_written, lock=self.state.lock)
 
     def draw(self) -> None:
         """Ask for the picture chosen of the last fit."""

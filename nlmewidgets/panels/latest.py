@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, TypeVar
 
 from nlmewidgets.core.breath import Stopped, watched
 from nlmewidgets.core.errors import NlmeError
@@ -36,6 +37,8 @@ class Latest(Generic[Q, A]):
         Takes every answer that is still wanted.
     refused : callable, optional
         Takes the refusal, if computing ends in one; of any other exception, a sentence that says so.
+    lock : context manager, optional
+        Held while an answer or a refusal is taken: that of what it changes.
     droppable : bool
         Whether computing may be ended half-way when a newer request comes.
     """
@@ -46,9 +49,11 @@ class Latest(Generic[Q, A]):
         publish: Callable[[A], None],
         refused: Callable[[NlmeError], None] | None = None,
         *,
+        lock: AbstractContextManager[Any] | None = None,
         droppable: bool = True,
     ) -> None:
         self._compute = compute
+        self._publishing = lock or nullcontext()
         self._publish = publish
         self._refused = refused
         self._droppable = droppable
@@ -115,11 +120,13 @@ class Latest(Generic[Q, A]):
             else:
                 report()
                 refusal = NlmeError(f"This failed ({type(error).__name__}: {error}); please report it.")
-            if not self.overtaken:
-                self._refused(refusal)
+            with self._publishing:
+                if not self.overtaken:
+                    self._refused(refusal)
             return
-        if not self.overtaken:
-            self._publish(answer)
+        with self._publishing:
+            if not self.overtaken:
+                self._publish(answer)
 
     def _breath(self) -> None:
         """Give way to the interface; drop what nobody waits for any more."""

@@ -119,8 +119,10 @@ class LinkedPanel(Panel):
         )
         self.found: _Answer | None = None
         self.simulated: tuple[str, Array] | None = None
-        self._asking: Latest[_Request, _Answer | str] = Latest(self._answer, self._answered)
-        self._simulating: Latest[_Answer, tuple[_Answer, tuple[str, Array]]] = Latest(self._simulate, self._simulated)
+        self._asking: Latest[_Request, _Answer | str] = Latest(self._answer, self._answered, lock=state.lock)
+        self._simulating: Latest[_Answer, tuple[_Answer, tuple[str, Array]]] = Latest(
+            self._simulate, self._simulated, lock=state.lock
+        )
 
     # ------------------------------------------------------------------- computing
 

@@ -36,7 +36,7 @@ class Playback:
 
     def __init__(self, explorer: Any) -> None:
         self.explorer = explorer
-        self._seeking: Latest[_Sought, tuple[_Sought, Look]] = Latest(self._seek, self._sought)
+        self._seeking: Latest[_Sought, tuple[_Sought, Look]] = Latest(self._seek, self._sought, lock=explorer.lock)
         self._wanted: Any = None  # the iteration last chosen or followed
         self._syncing = False
         self._due = 0.0
@@ -155,10 +155,9 @@ class Playback:
 
     def _sought(self, found: tuple[_Sought, Look]) -> None:
         (iteration, problem), seen = found
-        with self.explorer.lock:
-            if iteration is self._wanted:
-                label = f"iteration {iteration.k}, etas sought again"
-                self.explorer.point = Point(problem, seen.values, seen.eta, label)
+        if iteration is self._wanted:
+            label = f"iteration {iteration.k}, etas sought again"
+            self.explorer.point = Point(problem, seen.values, seen.eta, label)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for etas that are being sought."""

@@ -63,7 +63,7 @@ class PopulationPanel(Panel):
     def build(self) -> None:
         """Make the figure; observations are drawn once, lines move."""
         state = self.state
-        self._bands: Latest[tuple[Problem, Values], _Beside] = Latest(self._rested, self._banded)
+        self._bands: Latest[tuple[Problem, Values], _Beside] = Latest(self._rested, self._banded, lock=state.lock)
         self._cost = 0.0
         self._bandless = ""
         self._slopes: Array | None = None
@@ -300,17 +300,16 @@ class PopulationPanel(Panel):
     def _banded(self, found: _Beside) -> None:
         """Draw the band and the ribbon, unless another output or other values are shown by now."""
         grid, values, edges, slopes = found
-        with self.state.lock:
-            if grid is not self.grid or values is not self.state.shown:
-                return
-            self.band.visible = bool(np.isfinite(edges).all())
-            if self.band.visible:
-                self.band.y = self._line(edges)
-                self._span(self._curve, edges)
-            else:
-                self._span()
-            self._slopes = slopes
-            self._show_ribbon()
+        if grid is not self.grid or values is not self.state.shown:
+            return
+        self.band.visible = bool(np.isfinite(edges).all())
+        if self.band.visible:
+            self.band.y = self._line(edges)
+            self._span(self._curve, edges)
+        else:
+            self._span()
+        self._slopes = slopes
+        self._show_ribbon()
 
     def draw_ribbon(self) -> None:
         """Show the ribbon of the parameter chosen."""

@@ -71,8 +71,12 @@ class RunsPanel(Panel):
         )
         self.root.children = (self.empty, self.body)
         self._filling = False
-        self._comparing: Latest[dict[str, Fit], Comparison] = Latest(compare, self._compared, self._not_compared)
-        self._differing: Latest[_Pair, tuple[_Pair, Difference]] = Latest(self._differ, self._differed)
+        self._comparing: Latest[dict[str, Fit], Comparison] = Latest(
+            compare, self._compared, self._not_compared, lock=self.state.lock
+        )
+        self._differing: Latest[_Pair, tuple[_Pair, Difference]] = Latest(
+            self._differ, self._differed, lock=self.state.lock
+        )
 
     def draw(self) -> None:
         """List the fits."""
@@ -156,29 +160,28 @@ class RunsPanel(Panel):
 
     def _differed(self, answer: tuple[_Pair, Difference]) -> None:
         pair, found = answer
+        self._show_pair(True)
+        titles = dict(zip(("first", "second"), pair.names, strict=True))
+        moved = {"change": found.estimates["change"].map("{:+.3g}".format)}
+        if "SEs" in found.estimates:
+            moved["SEs"] = (found.estimates["SEs"].round(2) + 0.0).map("{:+.2f}".format)  # no −0.00
+        for view, table in ((self.facts, found.facts), (self.estimates, found.estimates.assign(**moved))):
+            view.root.layout.width = "auto"
+            text = list(titles.values()) if view is self.facts else ()
+            view.show(table.rename(columns=titles), text=text, index=str(table.index.name))
+        rows = "<br>".join(html.escape(line) for line in found.code)
+        self.code.value = (
+            f"<div class='nlme-caption'><span class='soft'>Declaration, {html.escape(pair.names[0])} (−) and "
+            f"{html.escape(pair.names[1])} (+), initial values aside:</span><br><code>{rows}</code></div>"
+            if rows
+            else "<div class='nlme-caption'><span class='soft'>The declarations are the same.</span></div>"
+        )
+        verdict = found.verdict
+        for word, name in titles.items():
+            verdict = verdict.replace(f"The {word}", f"Run {name}").replace(f"the {word}", f"run {name}")
+        self.verdict.value = f"<span class='soft'>{html.escape(f'{verdict} {self._moved(found, pair)}')}</span>"
         if not pair.errors:
             self._differing.put(pair._replace(errors=True))
-        with self.state.lock:
-            self._show_pair(True)
-            titles = dict(zip(("first", "second"), pair.names, strict=True))
-            moved = {"change": found.estimates["change"].map("{:+.3g}".format)}
-            if "SEs" in found.estimates:
-                moved["SEs"] = (found.estimates["SEs"].round(2) + 0.0).map("{:+.2f}".format)  # no −0.00
-            for view, table in ((self.facts, found.facts), (self.estimates, found.estimates.assign(**moved))):
-                view.root.layout.width = "auto"
-                text = list(titles.values()) if view is self.facts else ()
-                view.show(table.rename(columns=titles), text=text, index=str(table.index.name))
-            rows = "<br>".join(html.escape(line) for line in found.code)
-            self.code.value = (
-                f"<div class='nlme-caption'><span class='soft'>Declaration, {html.escape(pair.names[0])} (−) and "
-                f"{html.escape(pair.names[1])} (+), initial values aside:</span><br><code>{rows}</code></div>"
-                if rows
-                else "<div class='nlme-caption'><span class='soft'>The declarations are the same.</span></div>"
-            )
-            verdict = found.verdict
-            for word, name in titles.items():
-                verdict = verdict.replace(f"The {word}", f"Run {name}").replace(f"the {word}", f"run {name}")
-            self.verdict.value = f"<span class='soft'>{html.escape(f'{verdict} {self._moved(found, pair)}')}</span>"
 
     @staticmethod
     def _moved(found: Difference, pair: _Pair) -> str:

@@ -163,9 +163,9 @@ class State(View):
         self.dvids = list(dict.fromkeys(data.dvid.tolist())) or [1]
         self.set_trait("dvid", self.dvids[0])
         self.keep_view()
-        self._latest: Latest[_Request, Look | Refit | _Arrows] = Latest(self._compute, self._computed)
+        self._latest: Latest[_Request, Look | Refit | _Arrows] = Latest(self._compute, self._computed, lock=self.lock)
         self._first = threading.Event()
-        self._errors: Latest[Any, tuple[Any, dict[str, float]]] = Latest(_errors_of, self._errors_found)
+        self._errors: Latest[Any, tuple[Any, dict[str, float]]] = Latest(_errors_of, self._errors_found, lock=self.lock)
         self._follower: int | None = None
         self._unfinished = False
         self._seen: Values | None = None
@@ -397,9 +397,8 @@ class State(View):
             self._errors.put(self.result)
 
     def _errors_found(self, found: tuple[Any, dict[str, float]]) -> None:
-        with self.lock:
-            if found[0] is self.result:
-                self.errors = found[1]
+        if found[0] is self.result:
+            self.errors = found[1]
 
     # -------------------------------------------------------------------------- looks
 
@@ -428,10 +427,8 @@ class State(View):
             self._looked(answer)
         elif isinstance(answer, Refit):
             self._refitted(answer)
-        else:
-            with self.lock:
-                if answer.values is self._seen:
-                    self.arrows = answer.arrows
+        elif answer.values is self._seen:
+            self.arrows = answer.arrows
 
     @property
     def _warm(self) -> Any:
@@ -450,19 +447,18 @@ class State(View):
             self.params = {name: found[name] for name in self.refit}
 
     def _looked(self, seen: Look) -> None:
-        with self.lock:
-            self._eta, self._seen = seen.eta, seen.values
-            other = self.objective_by != seen.by
-            self.objective_by = seen.by
-            self.point = Point(self.problem, seen.values, seen.eta, "the slider values")
-            self.ofv, self.notice = seen.ofv, seen.message
-            if other:
-                self.pin()  # the first look; or objectives of different methods, which are not comparable
-            self._first.set()
-            if not np.isfinite(seen.ofv):
-                self.arrows = {}
-            elif self._unfinished and self.refit:
-                self._latest.offer(_Request("refit", seen.values), 0.0)
-            else:
-                self._latest.offer(_Request("arrows", seen.values), _REST)
-            self._unfinished = False
+        self._eta, self._seen = seen.eta, seen.values
+        other = self.objective_by != seen.by
+        self.objective_by = seen.by
+        self.point = Point(self.problem, seen.values, seen.eta, "the slider values")
+        self.ofv, self.notice = seen.ofv, seen.message
+        if other:
+            self.pin()  # the first look; or objectives of different methods, which are not comparable
+        self._first.set()
+        if not np.isfinite(seen.ofv):
+            self.arrows = {}
+        elif self._unfinished and self.refit:
+            self._latest.offer(_Request("refit", seen.values), 0.0)
+        else:
+            self._latest.offer(_Request("arrows", seen.values), _REST)
+        self._unfinished = False

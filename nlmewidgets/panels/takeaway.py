@@ -38,7 +38,7 @@ class TakeAwayPanel(Panel):
         self.make.on_click(lambda _: self.tables())
         self.text = caption()
         self.root.children = (self.link, words, ipw.HTML("<h4>Tables of the last fit</h4>"), self.make, self.text)
-        self._making: Latest[Fit, dict[str, str]] = Latest(self._make, self._made, self._not_made)
+        self._making: Latest[Fit, dict[str, str]] = Latest(self._make, self._made, self._not_made, lock=self.state.lock)
 
     def draw(self) -> None:
         """Write the link of the moment."""

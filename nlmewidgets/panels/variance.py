@@ -49,7 +49,9 @@ class VariancePanel(Panel):
         self.found: VarianceInTime | None = None
         self.request: _Request | None = None
         self._grid: tuple[Any, Any] = (None, None)
-        self._splitting: Latest[_Request, tuple[_Request, VarianceInTime | str]] = Latest(self._compute, self._computed)
+        self._splitting: Latest[_Request, tuple[_Request, VarianceInTime | str]] = Latest(
+            self._compute, self._computed, lock=state.lock
+        )
 
     def build(self) -> None:
         """Make the figure."""
@@ -133,15 +135,14 @@ class VariancePanel(Panel):
             return request, str(refusal)
 
     def _computed(self, answer: tuple[_Request, VarianceInTime | str]) -> None:
-        with self.state.lock:
-            self.request, found = answer
-            if isinstance(found, str):
-                self._refuse(found)
-            elif not np.isfinite(found.total).all():
-                self._refuse("Some predictions are not numbers at these values, so there is no variance to split.")
-            else:
-                self.found = found
-                self.draw()
+        self.request, found = answer
+        if isinstance(found, str):
+            self._refuse(found)
+        elif not np.isfinite(found.total).all():
+            self._refuse("Some predictions are not numbers at these values, so there is no variance to split.")
+        else:
+            self.found = found
+            self.draw()
 
     def _refuse(self, why: str) -> None:
         self.found = None
