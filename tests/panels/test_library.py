@@ -15,6 +15,14 @@ from nlmewidgets.panels.state import State
 from tests.demos import demonstration
 
 EVERY = pytest.mark.parametrize("name", LIBRARY)
+INTEGRATED = ("PK, saturable elimination", "PK, target-mediated", "PD, turnover")
+"""Families of differential equations: the default run takes the last of each, `-m slow` takes all in full."""
+
+
+def quick() -> list[str]:
+    """Return the structures of the default run."""
+    last = {entry.family: name for name, entry in LIBRARY.items()}
+    return [name for name, entry in LIBRARY.items() if entry.family not in INTEGRATED or last[entry.family] == name]
 
 
 def check(state: State, panel: PopulationPanel, row: ParameterRow, seconds: float) -> None:
@@ -34,7 +42,7 @@ def check(state: State, panel: PopulationPanel, row: ParameterRow, seconds: floa
     assert state.notice == ""
 
 
-@EVERY
+@pytest.mark.parametrize("name", quick())
 def test_a_slider_moves_curve_and_objective_of_every_structure(name, monkeypatch):
     """In small: one subject, few curves, and the density at eta = 0 as objective, because modes are dear."""
 
