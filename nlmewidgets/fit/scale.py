@@ -6,10 +6,13 @@ import math
 
 from nlmewidgets.core.parameters import Parameter, ParameterSpace
 
-__all__ = ["bounds", "is_log", "moved", "refusal"]
+__all__ = ["bounds", "is_log", "moved", "refusal", "within"]
 
 _LEAST = 0.5
 """A parameter without a natural scale is moved by shares of its size, or of this where it is smaller."""
+
+_INSIDE, _INSIDE_SPREAD = 1e-12, 1e-6
+"""How far inside its bounds an estimate at one is taken: of the interval, or of 1; a variance has to be inverted."""
 
 _ROOM = 0.5
 """Of the way to a bound that a move goes at most."""
@@ -41,6 +44,23 @@ def moved(space: ParameterSpace, name: str, value: float, share: float) -> float
     low, high = bounds(space, name)
     wanted = share * max(abs(value), _LEAST)
     return value + min(max(wanted, _ROOM * (low - value)), _ROOM * (high - value))
+
+
+def within(space: ParameterSpace, name: str, value: float) -> float:
+    """Return the value, or what a parameter can have next to it: a fit may end at a bound, by rounding.
+
+    Examples
+    --------
+    >>> import nlmewidgets as nw
+    >>> model = nw.library.oral_1cpt(ka=nw.LogNormal(1.5, sd=0.6), CL=nw.LogNormal(2.8), V=nw.LogNormal(32.0),
+    ...                              residual=nw.Additive(0.7))
+    >>> within(model.space, "omega_ka", 0.0), within(model.space, "omega_ka", 0.3)
+    (1e-06, 0.3)
+    """
+    low, high = bounds(space, name)
+    share = _INSIDE if any(p.name == name for p in space.theta) else _INSIDE_SPREAD
+    room = share * (high - low if math.isfinite(high - low) else 1.0)
+    return min(max(value, low + room), high - room) if not low < value < high else value
 
 
 def refusal(space: ParameterSpace, name: str, value: float) -> str:

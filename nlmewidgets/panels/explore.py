@@ -17,6 +17,9 @@ from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.fit.choices import choices
+from nlmewidgets.fit.live import stand_in
+from nlmewidgets.fit.scale import within
+from nlmewidgets.methods import METHODS
 from nlmewidgets.panels.fitting import FitBox
 from nlmewidgets.panels.guessing import Guessing
 from nlmewidgets.panels.header import Header
@@ -46,8 +49,8 @@ class Explorer(Runner, ipw.VBox):
     ----------
     model : Model
     data : Data
-    method : str
-        The method preselected, and whose objective is shown.
+    method : str, optional
+        The method preselected, and whose objective is shown; FOCEI where it treats the model, else Laplace.
     seed : int, optional
         For methods that simulate.
     selected_ids : sequence
@@ -76,7 +79,7 @@ class Explorer(Runner, ipw.VBox):
         model: Model,
         data: Data,
         *,
-        method: str = "focei",
+        method: str | None = None,
         seed: int | None = 1,
         selected_ids: Sequence[Any] = (),
         workspace: str | Path | bool | None = None,
@@ -85,6 +88,9 @@ class Explorer(Runner, ipw.VBox):
         super().__init__()
         self.seed = seed
         self._attached: list[tuple[Any, Any, str]] = []
+        self.changing = False
+        if method is None:
+            method = stand_in(model.problem(data), "focei").name
         self.options = {method: dict(options)}
         if method not in choices():
             raise NlmeError(f"There is no method '{method}' to explore with; there are {', '.join(choices())}.")
@@ -130,7 +136,20 @@ class Explorer(Runner, ipw.VBox):
             raise NlmeError("A fit is running; stop it before you go on with another model or other data.")
         model = self.model_now if model is None else model
         data = self.data if data is None else data
-        model.problem(data)  # refuses before anything has changed
+        problem = model.problem(data)  # refuses before anything has changed
+        with self.lock:  # a workspace that is being written has the old ones by now, the next one waits
+            self.changing = True
+        try:
+            self._change(model, data)
+            if METHODS[self.method]().refusal(problem):
+                self.method = stand_in(problem, self.method).name
+        finally:
+            self.changing = False
+        return self
+
+    def _change(self, model: Model, data: Data) -> None:
+        if self._job is not None:
+            self._job.stop()  # the objective of a fit that was stopped may still be on its way
         self.guessing.end()
         self.guessing.wait()
         self._latest.wait()
@@ -148,7 +167,6 @@ class Explorer(Runner, ipw.VBox):
         with self.attaching():
             self.setup(model, data)
         self._make()
-        return self
 
     @contextmanager
     def attaching(self) -> Iterator[None]:
@@ -235,7 +253,8 @@ class Explorer(Runner, ipw.VBox):
     def take_estimates(self) -> None:
         """Move the sliders to the estimates of the last fit: thetas, omegas, correlations, sigmas."""
         if self.result is not None:
-            self.params = {name: float(value) for name, value in self.result.estimates.items()}
+            space, found = self.model.space, self.result.estimates
+            self.params = {name: within(space, name, float(value)) for name, value in found.items()}
 
     def to_code(self) -> str:
         """Return a cell that reproduces this exploration: data, model at the slider values, objective."""

@@ -188,6 +188,9 @@ class Workspace:
     def write(self) -> None:
         """Write the file now; a failure is told in the explorer's notice."""
         self._timer = None
+        if self.explorer.changing:  # model and data do not belong together at this moment
+            self.touch()
+            return
         with self._writing:
             began = time.monotonic()
             try:
@@ -207,6 +210,7 @@ class Workspace:
         """Return everything as JSON-ready values; data that several fits share are there once."""
         explorer = self.explorer
         with explorer.lock:
+            model, data = explorer.model, explorer.data
             state, fits, running = state_of(explorer), explorer.fits, self._running
         self._fits = {id(f): self._fits.get(id(f)) or (f, self._fit(f)) for f in fits}
         if running is not None:
@@ -218,9 +222,9 @@ class Workspace:
             "workspace": FORMAT,
             "declared": self._declared,
             "given": self._given,
-            "model": model_to_dict(explorer.model),
+            "model": model_to_dict(model),
             "state": state,
-            "data": self._key(explorer.data),
+            "data": self._key(data),
             "fits": [document for _, document in self._fits.values()],
             "running": last,
             "data_sets": self._data,

@@ -117,3 +117,20 @@ def test_a_click_on_start_leaves_the_preparation_to_the_job(explorer, monkeypatc
     explorer.start().wait(60)
     assert explorer.status == "converged"
     assert [thread.name for thread in who] == ["nlmewidgets-fit"]
+
+
+def test_a_workspace_is_not_written_between_two_models(explorer, tmp_path) -> None:
+    import json
+
+    from nlmewidgets.panels.workspace import Workspace
+
+    space = Workspace(explorer, tmp_path / "study.json")
+    space.write()
+    before = json.loads(space.path.read_text())
+    explorer.changing = True
+    explorer.params = {"CL": 3.0}
+    space.write()
+    assert json.loads(space.path.read_text()) == before
+    explorer.changing = False
+    space.close()
+    assert json.loads(space.path.read_text())["state"]["params"]["CL"] == 3.0
