@@ -4,6 +4,11 @@ A lane is one subject of one batch member.  Its life is a list of intervals; at 
 state may be read and then jumped (a bolus, an infusion's start, a reset), and the next interval has
 its own parameters.  Lanes never wait for each other: one that finishes an interval goes on with the next,
 one that has finished is dropped, so the work is that of the lanes still under way.
+
+Of few lanes only the states are followed from step to step, and no step ends for a reading's sake: what is read on
+the way is where a step as long as needed leads to, and what states depend on is found afterwards, for all steps at
+once (`core.sweep`).  Many lanes fill the calls by themselves, and sensitivities keep up with their states
+(`core.abreast`).
 """
 
 from __future__ import annotations
@@ -16,12 +21,14 @@ import numpy as np
 
 from nlmewidgets.core.arrays import Array, Ints
 from nlmewidgets.core.breath import breathe
+from nlmewidgets.core.course import Course, Reads, Record, Steps, cut
 from nlmewidgets.core.radau import Radau
 from nlmewidgets.core.runge_kutta import VERNER, Attempt, Explicit
+from nlmewidgets.core.sweep import Passing, raise_passing, sensitivities, value_of
 from nlmewidgets.core.tolerance import Tolerance
-from nlmewidgets.core.variational import Rate, Variational
+from nlmewidgets.core.variational import Variational
 
-__all__ = ["Failure", "Intervals", "integrate"]
+__all__ = ["Failure", "Intervals", "Lanes", "Run", "integrate"]
 
 
 class Intervals(NamedTuple):
@@ -56,7 +63,7 @@ class Failure(NamedTuple):
 
 
 @dataclass
-class _Lanes:
+class Lanes:
     """What changes while lanes are under way, lanes last everywhere."""
 
     lane: Ints
@@ -64,7 +71,7 @@ class _Lanes:
     rows: Array  # (R, L)
     slope: Array  # (R, L)
     constants: Array
-    unit: Array  # (R − n, L) of each sensitivity
+    unit: Array  # of each sensitivity
     left: Array  # what remains of the interval
     h: Array  # proposed by the error control
     tries: Ints  # in this interval
@@ -72,10 +79,12 @@ class _Lanes:
     calm: Ints  # steps since the last vote
     done: Array
 
-    def take(self, chosen: Array) -> _Lanes:
-        return _Lanes(*(getattr(self, f.name)[..., chosen] for f in fields(self)))
+    def take(self, chosen: Array) -> Lanes:
+        """Return some of them."""
+        return Lanes(*(getattr(self, f.name)[..., chosen] for f in fields(self)))
 
-    def put(self, chosen: Array, other: _Lanes) -> None:
+    def put(self, chosen: Array, other: Lanes) -> None:
+        """Overwrite some of them."""
         for f in fields(self):
             getattr(self, f.name)[..., chosen] = getattr(other, f.name)
 
@@ -111,89 +120,192 @@ def integrate(
     failures : list of Failure
     """
     tolerance = tolerance or Tolerance()
-    lanes = len(intervals.steps)
     out = np.full((system.rows(order), intervals.n_read), np.nan)
-    failures: list[Failure] = []
-    # Smaller chunks pay for calls, larger ones for memory: flat between 400 and 1,000 lanes of 50 rows.
-    chunk = int(np.clip(_CACHE // (8 * system.rows(order)), 128, 1024))
-    pieces = max(1, round(lanes / chunk))
     with np.errstate(all="ignore"):
-        for piece in np.array_split(np.arange(lanes), pieces):
-            _Run(system, order, intervals, tolerance, seen, out, failures).solve(piece.astype(np.intp), method)
-    return out, failures
+        if order and len(intervals.steps) > _MANY:
+            from nlmewidgets.core.abreast import integrate_abreast
+
+            return out, integrate_abreast(system, order, intervals, tolerance, seen, out, method)
+        return out, _integrate_states(system, order, intervals, tolerance, seen, out, method)
 
 
-_CACHE = 400_000
+def _integrate_states(
+    system: Variational,
+    order: int,
+    intervals: Intervals,
+    tolerance: Tolerance,
+    seen: Collection[int] | None,
+    out: Array,
+    method: str,
+) -> list[Failure]:
+    """Follow the states of every lane and then what they depend on."""
+    failures: list[Failure] = []
+    lanes = len(intervals.steps)
+    intervals, reads = _merged(intervals)
+    passing = _passing(system, seen)
+    for piece in np.array_split(np.arange(lanes), max(1, -(-lanes // _CHUNK))):
+        todo, least = piece.astype(np.intp), _NOTHING
+        while todo.size:
+            run = Run(system, intervals, tolerance, out, _CLOSER**order, passing=passing, reads=reads, nothing=least)
+            run.solve(todo, method)
+            todo = run.read(todo, order)
+            # Where a state was nothing but its derivatives were not yet, it is followed for longer.
+            least = 1e-6 * least if least > 1e-12 else 0.0
+            again = set(todo.tolist())
+            failures += [f for f in run.failures if f.lane not in again]
+    return failures
+
+
+_MANY = 64
+"""Lanes whose sensitivities go abreast of their states."""
+_CHUNK = 1024
+"""Lanes together: more pay for calls, fewer for memory."""
 _SAFETY, _SHRINK, _GROW = 0.9, 0.1, 6.0
-_NOTHING = 0.1
-"""Part of the tolerance below which a state that only decays is nothing."""
+_NOTHING = 1e-5
+"""Part of the tolerance below which a state that only decays is nothing: its derivatives are larger than it, by the
+square of some twenty time constants."""
+_CLOSER = 0.2
+"""How much closer states are followed for each order of derivatives asked for: these inherit their errors, larger."""
+_LITTLE, _DAMPS = 10.0, 2.5
+"""Part of the tolerance from which on a state that only decays is let decay, by steps of so many time constants."""
+_DAMPED = 3.25
+"""Length of a step in time constants of the fastest at most, where the explicit method still damps it to a tenth."""
 _VOTES = 15
 """Steps limited by stability, or in the stiff method not, before the method is changed."""
 _WORTHWHILE = 150
 """Explicit steps still to go that pay for changing to the stiff method, whose steps are dearer."""
 
 
-class _Run:
+def _merged(i: Intervals) -> tuple[Intervals, Reads]:
+    """Make one of intervals between which nothing happens but a reading; return the readings within."""
+    size, lanes = i.length.shape
+    inside = np.arange(size)[:, None] < i.steps
+    plain = (i.jump < 0) & (i.shift < 0) & inside
+    plain[:-1] &= (i.block[:-1] == i.block[1:]) & inside[1:]
+    plain[-1] = False
+    since = np.zeros((size, lanes))
+    joins = np.zeros((size, lanes), dtype=bool)  # the interval before
+    since[0] = i.length[0]
+    for k in range(1, size):
+        joins[k] = plain[k - 1] & (since[k - 1] > 0)
+        since[k] = np.where(joins[k], since[k - 1], 0.0) + i.length[k]
+    to = np.cumsum(~joins, axis=0) - 1  # the merged interval of each
+    ends = inside & ~np.append(joins[1:], np.zeros((1, lanes), dtype=bool), axis=0)
+    steps = np.where(i.steps > 0, to[np.maximum(i.steps - 1, 0), np.arange(lanes)] + 1, 0)
+    count = int(steps.max(initial=0))
+
+    def table(values: Any, chosen: Array, fill: Any) -> Any:
+        out = np.full((count, lanes), fill)
+        step, lane = np.nonzero(chosen)
+        out[to[step, lane], lane] = values[step, lane]
+        return out
+
+    begins = inside & ~joins
+    at = np.nonzero(inside & ~ends & (i.read >= 0))
+    reads = Reads(at[1], to[at], since[at], i.read[at])
+    clock = None if i.clock is None else np.stack([table(row, begins, 0.0) for row in i.clock])
+    merged = i._replace(
+        steps=steps,
+        start=table(i.start, begins, 0.0),
+        length=table(since, ends, 0.0),
+        block=table(i.block, begins, 0),
+        read=table(i.read, ends, -1),
+        jump=table(i.jump, ends, -1),
+        shift=table(i.shift, ends, -1),
+        clock=clock,
+    )
+    return merged, reads
+
+
+def _passing(system: Variational, seen: Collection[int] | None) -> Passing:
+    """Return the states that only pass something on, at what rate, and the states they pass it on to at what rates."""
+    seen = range(system.n) if seen is None else seen
+    return [
+        (i, rate, [(k, r) for k, r in onward if r is not None])
+        for i, rate, onward in system.fading
+        if i not in seen and onward and all(r is not None for _, r in onward)
+    ]
+
+
+class Run:
     """One chunk of lanes."""
 
     def __init__(
         self,
         system: Variational,
-        order: int,
         intervals: Intervals,
         tolerance: Tolerance,
-        seen: Collection[int] | None,
         out: Array,
-        failures: list[Failure],
+        closer: float,
+        *,
+        order: int = 0,
+        passing: Passing = (),
+        reads: Reads | None = None,
+        nothing: float = 0.0,
     ) -> None:
-        self.system, self.order, self.i, self.tolerance = system, order, intervals, tolerance
-        self.out, self.failures = out, failures
-        self.state_of_row = np.concatenate(
-            [np.arange(system.n), system.first_index[0] if order else [], system.second_index[0] if order > 1 else []]
-        ).astype(np.intp)
+        self.system, self.order, self.i, self.reads = system, order, intervals, reads
+        self.tolerance, self.passing = tolerance, passing
+        self.rtol, self.atol = closer * tolerance.rtol, closer * tolerance.atol
+        self.nothing, self.out = nothing, out
+        self.failures: list[Failure] = []
+        self.course = Course(system.n)
+        self.decaying = np.array([state for state, _, _ in system.fading], dtype=np.intp)
+        states = [np.arange(system.n), system.first_index[0], system.second_index[0]]
+        self.state_of_row = np.concatenate(states[: order + 1]).astype(np.intp)
         self.clock_rows = np.flatnonzero(self.state_of_row == system.n - 1) if system.clock else np.zeros(0, np.intp)
-        self.groups = [slice(0, system.n), slice(system.n, system.rows(1)), slice(system.rows(1), system.rows(2))]
-        self.groups = [g for g in self.groups[: order + 1] if g.stop > g.start]
-        self.fading = [(np.flatnonzero(self.state_of_row == i), rate) for i, rate, _ in system.fading]
-        self.passing = self._passing(range(system.n) if seen is None else seen)
-        self._work = np.empty(0)
 
-    def _passing(self, seen: Collection[int]) -> list[tuple[Ints, Rate, list[tuple[Ints, Rate]]]]:
-        """Return the rows of each state that only passes something on, and of the states it passes it on to."""
-        system, order = self.system, self.order
-        keys: list[tuple[int, ...]] = [(i,) for i in range(system.n)]
-        keys += [*system.first] if order else []
-        keys += [*system.second] if order > 1 else []
-        place = {key: row for row, key in enumerate(keys)}
-        out = []
-        for i, rate, onward in system.fading:
-            if i not in seen and onward and all(r is not None for _, r in onward):
-                own = [key for key in keys if key[0] == i]
-                there = [(np.array([place[k, *key[1:]] for key in own]), r) for k, r in onward if r is not None]
-                out.append((np.array([place[key] for key in own]), rate, there))
+    def read(self, lanes: Ints, order: int) -> Ints:
+        """Write what is read within intervals, and derivatives; return the lanes of which too much was forgotten."""
+        n = self.system.n
+        assert self.reads is not None
+        reads = Reads(*(part[np.isin(self.reads.lane, lanes)] for part in self.reads))
+        steps, fades, ends = self.course.tables()
+        steps, reads, when, rows = cut(steps, reads, self._advance)
+        self.out[:n, reads.column] = rows.T
+        if not order:
+            return lanes[:0]
+        record = Record(steps, fades, ends, reads, when)
+        found = sensitivities(self.system, order, self.i, self.tolerance, self.passing, record, self._advance, self.out)
+        for lane, time, state in found.unsolved:
+            columns = np.append(self.i.read[: self.i.steps[lane], lane], reads.column[reads.lane == lane])
+            self.out[:, columns[columns >= 0]] = np.nan
+            self.failures.append(Failure(lane, time, state, "the step size became too small for the derivatives"))
+        return found.again
+
+    def _advance(self, steps: Steps) -> Array:
+        """Return the states (steps, n) that steps lead to."""
+        out = np.empty_like(steps.rows)
+        for stiff, kind in ((False, Explicit), (True, Radau)):
+            chosen = np.flatnonzero(steps.stiff == stiff)
+            if chosen.size:
+                own, solver = steps.of(chosen), kind(self.system, 0)
+                constants, x = self.i.constants[:, self.i.block[own.interval, own.lane]], own.rows.T.copy()
+                slope = np.empty_like(x)
+                solver.rhs(constants, x, slope)
+                out[chosen] = solver.attempt(constants, x, slope, own.h, self._weight(np.abs(x))).rows.T
         return out
 
     def solve(self, lane: Ints, method: str) -> None:
         """Solve the lanes numbered `lane`."""
-        r, n = self.system.rows(self.order), len(lane)
+        r, lanes = len(self.state_of_row), len(lane)
         explicit, stiff = Explicit(self.system, self.order), Radau(self.system, self.order)
-        every = _Lanes(
+        every = Lanes(
             lane,
-            np.zeros(n, np.intp),
-            np.zeros((r, n)),
-            np.zeros((r, n)),
-            np.empty((len(self.i.constants), n)),
-            np.ones((0 if self.i.unit is None else r - self.system.n, n)),
-            np.zeros(n),
-            np.zeros(n),
-            np.zeros(n, np.intp),
-            np.zeros(n, np.intp),
-            np.zeros(n, np.intp),
+            np.zeros(lanes, np.intp),
+            np.zeros((r, lanes)),
+            np.zeros((r, lanes)),
+            np.empty((len(self.i.constants), lanes)),
+            np.ones((0 if self.i.unit is None else r - self.system.n, lanes)),
+            np.zeros(lanes),
+            np.zeros(lanes),
+            np.zeros(lanes, np.intp),
+            np.zeros(lanes, np.intp),
+            np.zeros(lanes, np.intp),
             self.i.steps[lane] == 0,
         )
-        self._enter(every, np.flatnonzero(~every.done), explicit, np.ones(n, dtype=bool))
+        self._enter(every, np.flatnonzero(~every.done), explicit, np.ones(lanes, dtype=bool))
         self._pass(every, explicit)
-        is_stiff = np.full(n, method == "stiff")
+        is_stiff = np.full(lanes, method == "stiff")
         while not every.done.all():
             for kind, solver in ((False, explicit), (True, stiff)):
                 chosen = np.flatnonzero((is_stiff == kind) & ~every.done)
@@ -201,7 +313,7 @@ class _Run:
                     every.votes[chosen] = every.calm[chosen] = 0
                     is_stiff[chosen[self._pool(every, chosen, solver, method)]] = not kind
 
-    def _pool(self, every: _Lanes, chosen: Ints, solver: Explicit | Radau, method: str) -> Array:
+    def _pool(self, every: Lanes, chosen: Ints, solver: Explicit | Radau, method: str) -> Array:
         """Advance lanes by one method until each has finished or asks for the other; return which ask."""
         ask = np.zeros(len(chosen), dtype=bool)
         where = np.arange(len(chosen))
@@ -222,7 +334,7 @@ class _Run:
                     return ask
             self._step(lanes, stopped, solver)
 
-    def _to_go(self, lanes: _Lanes) -> Array:
+    def _to_go(self, lanes: Lanes) -> Array:
         """Return the time from now to the end of each lane."""
         last = self.i.steps[lanes.lane] - 1
         end = self.i.start[last, lanes.lane] + self.i.length[last, lanes.lane]
@@ -232,107 +344,92 @@ class _Run:
     # -------------------------------------------------------------------- steps
 
     def _weight(self, size: Array) -> Array:
-        size *= self.tolerance.rtol
-        size += self.tolerance.atol
+        size *= self.rtol
+        size += self.atol
         return size
 
-    def _step(self, lanes: _Lanes, stopped: Array, solver: Explicit | Radau) -> None:
+    def _step(self, lanes: Lanes, stopped: Array, solver: Explicit | Radau) -> None:
         """Try one step of every lane and accept it where its error is below the tolerance."""
-        n = self.system.n
         pieces = np.ceil(lanes.left / np.maximum(lanes.h, 1e-300) - 0.05)
         last = pieces <= 1
         # Two equal steps rather than a long one and a stub; the last one ends where the interval does.
         h = np.where(last, lanes.left, np.where(pieces == 2, 0.5 * lanes.left, lanes.h))
         h[stopped] = 0.0
+        length = self.i.length[lanes.step, lanes.lane]
         size = np.abs(lanes.rows)
-        trial = solver.attempt(lanes.constants, lanes.rows, lanes.slope, h, self._weight(size[:n].copy()))
-        error = self._error(lanes, trial, size)
+        trial = solver.attempt(lanes.constants, lanes.rows, lanes.slope, h, self._weight(size[: self.system.n].copy()))
+        error, weight = self._error(lanes, trial, size)
         ok = error <= 1.0
         factor = _SAFETY * np.maximum(error, 1e-10) ** solver.exponent
         np.clip(np.where(np.isfinite(error), factor, _SHRINK), _SHRINK, _GROW, out=factor)
         accepted = ok & ~stopped
         # A step cut short by the end of its interval says little about how long the next may be.
         lanes.h = np.where(accepted, np.where(last, np.maximum(lanes.h, h * factor), h * factor), h * factor)
-        back = np.flatnonzero(~accepted)
-        if back.size:
+        self._note(lanes, accepted, length - lanes.left, h, isinstance(solver, Radau))
+        if not accepted.all():
+            back = ~accepted
             trial.rows[:, back] = lanes.rows[:, back]
             trial.slope[:, back] = lanes.slope[:, back]
             lanes.h[stopped] = 1.0
         lanes.rows, lanes.slope = trial.rows, trial.slope
         lanes.left = np.where(accepted, np.where(last, 0.0, lanes.left - h), lanes.left)
         lanes.tries += 1
-        self._vote(lanes, accepted, trial.stiffness, solver)
-        self._fade(lanes, h, size)
+        self._vote(lanes, accepted, h, trial.stiffness, solver)
+        self._fade(lanes, accepted, h, weight)
         arrived = np.flatnonzero(accepted & (lanes.left <= 0.0))
         if arrived.size:
             self._arrive(lanes, arrived, solver)
             self._pass(lanes, solver)
-        length = self.i.length[lanes.step, lanes.lane]
         tiny = ~accepted & ~stopped & (lanes.h <= 1e-14 * length)
         self._fail(lanes, tiny, "the step size became too small")
         self._fail(lanes, ~lanes.done & (lanes.tries > self.tolerance.max_steps), "too many steps were needed")
 
-    def _error(self, lanes: _Lanes, trial: Attempt, size: Array) -> Array:
-        """Return each lane's error relative to the tolerance, which overwrites `size`."""
-        if len(self._work) < size.size:
-            self._work = np.empty(size.size)
-        work = self._work[: size.size].reshape(size.shape)
-        np.absolute(trial.rows, out=work)
-        np.maximum(size, work, out=size)
-        self._raise(lanes, size, work)
-        ratio = trial.error
-        ratio /= self._weight(size)
-        ratio *= ratio
-        total = np.zeros(size.shape[1])
-        for group in self.groups:
-            np.maximum(total, ratio[group].mean(axis=0), out=total)  # a NaN stays one
-        error = np.sqrt(total)
+    def _note(self, lanes: Lanes, accepted: Array, begin: Array, h: Array, stiff: bool) -> None:
+        """Put accepted steps on the record."""
+        some = accepted
+        self.course.step(lanes.lane[some], lanes.step[some], begin[some], h[some], lanes.rows[:, some], stiff)
+
+    def _error(self, lanes: Lanes, trial: Attempt, size: Array) -> tuple[Array, Array]:
+        """Return each lane's error relative to the tolerance, and what each state's is compared with."""
+        weight = np.maximum(size, np.abs(trial.rows))
+        raise_passing(weight, self.passing, lanes.constants)
+        self._weight(weight)
+        ratio = trial.error / weight
+        error = np.sqrt(np.einsum("xl,xl->l", ratio, ratio) / len(ratio))
         error[~np.isfinite(trial.rows.sum(axis=0))] = np.nan
-        return error
+        return error, weight
 
-    def _raise(self, lanes: _Lanes, size: Array, work: Array) -> None:
-        """Raise the sizes that errors are compared with to what matters for what is asked for.
-
-        A sensitivity counts where a usual change along its slot would change the state.  A state that is not
-        seen and only passes on counts by where it goes: what is wrong by e with a state that leaves
-        at the rate J_ii has made state k wrong by J_ki/J_ii·e when it has left.
-        """
-        n = self.system.n
-        if self.i.unit is not None and len(size) > n:
-            floor = work[n:]
-            np.take(size, self.state_of_row[n:], axis=0, out=floor, mode="clip")
-            floor *= lanes.unit
-            np.maximum(size[n:], floor, out=size[n:])
-        for rows, rate, onward in self.passing:
-            floors = []
-            for there, other in onward:
-                ratio = np.abs(_value(rate, lanes.constants) / _value(other, lanes.constants))
-                floors.append(size[there] * ratio)
-            size[rows] = np.maximum(size[rows], np.minimum.reduce(floors))
-
-    def _vote(self, lanes: _Lanes, accepted: Array, stiffness: Array, solver: Explicit | Radau) -> None:
+    def _vote(self, lanes: Lanes, accepted: Array, h: Array, stiffness: Array, solver: Explicit | Radau) -> None:
         if isinstance(solver, Explicit):
-            other = stiffness > 0.7 * VERNER.stability  # the step is about as long as stability permits
+            # At the end of the stability region what should die away stays as large as the tolerance permits, and what
+            # depends on it resonates: steps are kept to where it is damped.
+            limit = h * (_DAMPED / np.maximum(stiffness, 1e-300))
+            lanes.h = np.where(accepted, np.minimum(lanes.h, limit), lanes.h)
+            other = stiffness > 0.8 * _DAMPED
         else:
             other = stiffness < 0.25 * VERNER.stability
         lanes.votes += accepted & other
         lanes.calm = np.where(other, 0, lanes.calm + accepted)
         lanes.votes[lanes.calm >= 6] = 0
 
-    def _fade(self, lanes: _Lanes, h: Array, weight: Array) -> None:
+    def _fade(self, lanes: Lanes, accepted: Array, h: Array, weight: Array) -> None:
         """Set to zero what has decayed below the tolerance: an explicit step would make it grow again."""
-        for rows, rate in self.fading:
-            value = np.abs(lanes.rows[rows[0]])
-            at = np.flatnonzero((value < _NOTHING * weight[rows[0]]) & (value != 0.0))
-            if at.size:
-                where = np.ix_(rows, at)
-                small = np.abs(lanes.rows[where]) + np.abs(h[at] * lanes.slope[where]) < _NOTHING * weight[where]
-                falls = _value(rate, lanes.constants[:, at]) < 0
-                where = np.ix_(rows, at[small.all(axis=0) & falls])
-                lanes.rows[where] = lanes.slope[where] = 0.0
+        value = np.abs(lanes.rows[self.decaying])
+        little = (value < _LITTLE * weight[self.decaying]) & (value != 0.0) & accepted
+        for k in np.flatnonzero(little.any(axis=1)):
+            state, rate, _ = self.system.fading[k]
+            at = np.flatnonzero(little[k])
+            speed = np.broadcast_to(value_of(rate, lanes.constants[:, at]), at.shape)
+            least = self.nothing * weight[state, at]
+            over = (speed < 0) & (value[k, at] + np.abs(h[at] * lanes.slope[state, at]) < least)
+            # What is little already decays further by steps that leave it no part of what it was.
+            lanes.h[at] = np.where(over, lanes.h[at], np.minimum(lanes.h[at], _DAMPS / np.abs(speed)))
+            at = at[over]
+            lanes.rows[state, at] = lanes.slope[state, at] = 0.0
+            self.course.fade(lanes.lane[at], state)
 
-    def _fail(self, lanes: _Lanes, failed: Array, reason: str) -> None:
-        for place in np.flatnonzero(failed & ~lanes.done):
+    def _fail(self, lanes: Lanes, failed: Array, reason: str) -> None:
+        for place in np.flatnonzero(failed & ~lanes.done) if failed.any() else ():
             lane, step = int(lanes.lane[place]), lanes.step[place]
             end = self.i.start[step, lane] + self.i.length[step, lane]
             state = lanes.rows[: self.system.n, place].copy()
@@ -341,24 +438,19 @@ class _Run:
 
     # ------------------------------------------------------------------- events
 
-    def _arrive(self, lanes: _Lanes, at: Ints, solver: Explicit | Radau) -> None:
+    def _arrive(self, lanes: Lanes, at: Ints, solver: Explicit | Radau) -> None:
         """End the intervals of the lanes at places `at` and enter the next."""
         i, lane, step = self.i, lanes.lane[at], lanes.step[at]
         fresh = np.zeros(len(lanes.lane), dtype=bool)
-        shift = i.shift[step, lane]
-        if (moved := shift >= 0).any():
-            assert i.stretch is not None
-            places = at[moved]
-            lanes.rows[:, places] += self._stretched(lanes, places, shift[moved], solver)
-            fresh[places] = True
+        self._end(lanes, at, fresh, solver)
         read = i.read[step, lane]
         if (wanted := read >= 0).any():
-            self.out[:, read[wanted]] = lanes.rows[:, at[wanted]]
+            self.out[: len(lanes.rows), read[wanted]] = lanes.rows[:, at[wanted]]
         jump = i.jump[step, lane]
         if (jumps := jump >= 0).any():
             places, columns = at[jumps], jump[jumps]
             kept = lanes.rows[:, places] * i.keep[:, columns][self.state_of_row]
-            lanes.rows[:, places] = kept + i.add[:, columns]
+            lanes.rows[:, places] = kept + i.add[: len(kept), columns]
             fresh[places] = True
         lanes.step[at] += 1
         over = lanes.step[at] >= i.steps[lane]
@@ -366,7 +458,11 @@ class _Run:
         lanes.step[at[over]] -= 1
         self._enter(lanes, at[~over], solver, fresh)
 
-    def _enter(self, lanes: _Lanes, at: Ints, solver: Explicit | Radau, fresh: Array) -> None:
+    def _end(self, lanes: Lanes, at: Ints, fresh: Array, solver: Explicit | Radau) -> None:
+        """Put the ends of intervals on the record."""
+        self.course.end(lanes.lane[at], lanes.step[at], lanes.rows[:, at])
+
+    def _enter(self, lanes: Lanes, at: Ints, solver: Explicit | Radau, fresh: Array) -> None:
         """Load the interval that begins; make slopes and a first step where anything changed."""
         i = self.i
         lane, step = lanes.lane[at], lanes.step[at]
@@ -380,17 +476,18 @@ class _Run:
             assert i.clock is not None
             start = i.clock[: len(self.clock_rows), step, lane]
             where = np.ix_(self.clock_rows, at)
-            changed |= (lanes.rows[where] != start).any(axis=0)
+            changed |= (np.abs(lanes.rows[where] - start) > 1e-12 * np.abs(start)).any(axis=0)  # more than rounding
             lanes.rows[where] = start
         at, block = at[changed], block[changed]
         if at.size:
             lanes.constants[:, at] = i.constants[:, block]
-            if i.unit is not None:
-                lanes.unit[:, at] = self._units(i.unit[:, block])
+            if len(lanes.unit):
+                assert i.unit is not None
+                lanes.unit[:, at] = self.units(i.unit[:, block])
             lanes.slope[:, at] = self._slope(lanes, at, solver)
             lanes.h[at] = self._first_step(lanes, at, solver)
 
-    def _units(self, unit: Array) -> Array:
+    def units(self, unit: Array) -> Array:
         """Return the usual change of the slots of each sensitivity."""
         system, parts = self.system, [np.zeros((0, unit.shape[1]))]
         if self.order >= 1:
@@ -400,18 +497,18 @@ class _Run:
             parts.append(unit[a] * unit[b])
         return np.concatenate(parts)
 
-    def _slope(self, lanes: _Lanes, at: Ints, solver: Explicit | Radau) -> Array:
+    def _slope(self, lanes: Lanes, at: Ints, solver: Explicit | Radau) -> Array:
         rows = lanes.rows[:, at]
         out = np.empty_like(rows)
         solver.rhs(lanes.constants[:, at], rows, out)
         return out
 
-    def _pass(self, lanes: _Lanes, solver: Explicit | Radau) -> None:
+    def _pass(self, lanes: Lanes, solver: Explicit | Radau) -> None:
         """Pass through intervals of length 0."""
         while (at := np.flatnonzero(~lanes.done & (lanes.left <= 0.0))).size:
             self._arrive(lanes, at, solver)
 
-    def _first_step(self, lanes: _Lanes, at: Ints, solver: Explicit | Radau) -> Array:
+    def _first_step(self, lanes: Lanes, at: Ints, solver: Explicit | Radau) -> Array:
         """Return a first step, from the curvature along a short Euler step (Hairer, Nørsett & Wanner, II.4)."""
         n, exponent = self.system.n, solver.exponent
         rows, slope = lanes.rows[:n, at], lanes.slope[:n, at]
@@ -429,34 +526,3 @@ class _Run:
         h1 = np.where(most > 0, (0.01 / most) ** -exponent, np.inf)
         h = np.minimum(100 * h0, h1)
         return np.where(np.isfinite(h) & (h > 0), np.minimum(h, length), 1e-6 * length)
-
-    def _stretched(self, lanes: _Lanes, at: Ints, columns: Ints, solver: Explicit | Radau) -> Array:
-        r"""Return what the derivatives of an interval's length add to the sensitivities at its end.
-
-        With X(s) = φ(T(s), s), and S the sensitivities at constant T: X_a = S_a + ẋ T_a and
-        X_ab = S_ab + Ṡ_a T_b + Ṡ_b T_a + ẍ T_a T_b + ẋ T_ab, where ẍ = J ẋ.
-        """
-        assert self.i.stretch is not None
-        system, slope = self.system, self._slope(lanes, at, solver)
-        first, second = (None if t is None else t[..., columns] for t in self.i.stretch)
-        out = np.zeros_like(slope)
-        n = system.n
-        if self.order >= 1:
-            state, slot = system.first_index
-            out[self.groups[1]] = slope[state] * first[slot]
-        if self.order >= 2 and len(system.second):
-            jacobian = np.empty((n, n, len(at)))
-            system.kernel(-1)(lanes.constants[:, at], lanes.rows[:, at], jacobian)
-            twice = np.einsum("xyl,yl->xl", jacobian, slope[:n])
-            turning = np.zeros((n, len(system.slots), len(at)))
-            turning[state, slot] = slope[self.groups[1]]
-            x, a, b = system.second_index
-            out[system.rows(1) :] = (
-                turning[x, a] * first[b] + turning[x, b] * first[a] + twice[x] * first[a] * first[b]
-            ) + slope[x] * second[a, b]
-        return out
-
-
-def _value(rate: Rate, constants: Array) -> Any:
-    """Return a rate, or the rates of all lanes."""
-    return rate if isinstance(rate, float) else constants[rate]

@@ -155,8 +155,7 @@ class Explicit:
         for j in range(1, end + 1):
             target = at if j < end else new
             begin, weights = _SUMS[j]
-            # One pass over the earlier slopes; BLAS would wake threads for it, which cost more than they bring.
-            np.einsum("j,jn->n", weights, k[begin : begin + len(weights)], out=target.reshape(-1))
+            _weigh(weights, k[begin : begin + len(weights)], target.reshape(-1))
             target *= h
             target += rows
             if j < end:
@@ -164,13 +163,25 @@ class Explicit:
         finish()
         # The last two stages are both at the end of the step: their difference shows the spectral radius.
         n = self.n
-        size = np.sum(((new[:n] - at[:n]) / weight) ** 2, axis=0)
-        turn = np.sum(((out[:n] - k[_PLACE[end - 1]].reshape(rows.shape)[:n]) / weight) ** 2, axis=0)
+        away = (new[:n] - at[:n]) / weight
+        turned = (out[:n] - k[_PLACE[end - 1]].reshape(rows.shape)[:n]) / weight
+        size, turn = np.einsum("xl,xl->l", away, away), np.einsum("xl,xl->l", turned, turned)
         stiffness = h * np.sqrt(turn / np.where(size > 0, size, np.inf))
         begin, weights = _ERROR
-        np.einsum("j,jn->n", weights, k[begin : begin + len(weights)], out=at.reshape(-1))
+        _weigh(weights, k[begin : begin + len(weights)], at.reshape(-1))
         at *= h
         return Attempt(new, out, at, stiffness)
+
+
+def _weigh(weights: Array, slopes: Array, out: Array) -> None:
+    """Write the weighted sum of slopes in one pass over them."""
+    if slopes.size < _SMALL:
+        np.dot(weights, slopes, out=out)
+    else:  # BLAS would wake threads, which cost more than they bring
+        np.einsum("j,jn->n", weights, slopes, out=out)
+
+
+_SMALL = 8192
 
 
 # The second stage is soon forgotten: stored first, it is left out of the later sums.

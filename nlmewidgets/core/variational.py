@@ -15,6 +15,7 @@ starts of intervals are then sensitivities of that state and need no formulas of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any, cast
 
@@ -114,6 +115,12 @@ class Variational:
                     if self._mixed[i][k][a] is not ZERO:
                         both[i] |= set(self._pairs({a}, along[k]))
         self._close(both, below)
+        self._number(along, both)
+
+    def _number(self, along: list[set[int]], both: list[set[tuple[int, int]]]) -> None:
+        """Give every sensitivity that can differ from zero its row."""
+        n = self.n
+        self.along = [sorted(a) for a in along]
         self.both = [sorted(p) for p in both]
         self.first = [(i, a) for i in range(n) for a in self.along[i]]
         self.second = [(i, a, b) for i in range(n) for a, b in self.both[i]]
@@ -145,6 +152,25 @@ class Variational:
         """Return the number of rows with sensitivities up to `order`."""
         return self.n + (len(self.first) if order >= 1 else 0) + (len(self.second) if order >= 2 else 0)
 
+    @cached_property
+    def flow(self) -> Variational:
+        """The same equations along the slots and then along the states at the start, to first order.
+
+        What events do to a state is no part of it: along a slot it knows what the equations make of it.
+        """
+        own = copy(self)
+        for name in ("first_index", "second_index", "_constants"):
+            own.__dict__.pop(name, None)
+        own._places = self._places  # one table of constants
+        m, n = len(self.slots), self.n
+        own.slots, own.n_random = (*self.slots, *(sp.Dummy(f"start of {s}", real=True) for s in self.states)), 0
+        own.slope = [[*row, *[ZERO] * n] for row in self.slope]
+        along = [{a for a, node in enumerate(row) if node is not ZERO} | {m + i} for i, row in enumerate(self.slope)]
+        own._close(along, [[k for k in range(n) if row[k] is not ZERO] for row in self.jacobian])
+        own._number(along, [set() for _ in range(n)])
+        own._kernels = {}
+        return own
+
     # ------------------------------------------------------------------ kernels
 
     def constants(self, slots: Sequence[Array | None], covariates: Sequence[Array], shape: tuple[int, ...]) -> Array:
@@ -161,6 +187,7 @@ class Variational:
 
     @cached_property
     def _places(self) -> dict[int, int]:
+        """Row of the constants of each node that slots and covariates alone decide."""
         return {}
 
     @cached_property

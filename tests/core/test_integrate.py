@@ -401,6 +401,26 @@ def test_impossible_tolerances_are_refused(wrong: dict[str, float]) -> None:
         Tolerance(**wrong)  # type: ignore[arg-type]
 
 
+# ------------------------------------------------------------ one after the other, or abreast
+
+
+@pytest.mark.parametrize("name", [*CASES, "TMDD"])
+def test_derivatives_made_afterwards_are_those_that_keep_up_with_their_states(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both are right to some tolerances of one step each; the first is what few lanes get, the second many.
+    case = (CASES | STIFF)[name]
+    values = lanes_of(case, 4, 0.1)
+    tolerance = Tolerance(1e-7, 1e-9)
+    found = []
+    for many in (1000, 0):
+        monkeypatch.setattr("nlmewidgets.core.integrate._MANY", many)
+        found.append(solve(case, values, 2, tolerance))
+    for mine, theirs in zip(*found, strict=True):
+        assert np.abs(mine - theirs).max() <= 20 * tolerance.rtol * np.abs(theirs).max()
+        assert np.abs(mine - theirs).max() > 0.0  # they are made in two ways
+
+
 # ------------------------------------------------------- what errors are compared with
 
 
@@ -425,9 +445,19 @@ def test_what_only_passes_on_is_as_right_as_what_it_makes() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_only_what_decays_is_set_to_zero(sign: int) -> None:
     # A seed far below atol grows; a rest as small does not come back.
-    times = tuple(float(t) for t in range(1, 31))  # steps of 1, which follow growth however small
+    times = tuple(float(t) for t in range(1, 31))
     case = Case((G, C), (sign * E[0] * G, E[0] * G - E[1] * C), (1.0, 5.0), (1e-16, 1.0), times)
     values = np.log(np.array([case.usual])).T
-    x = solve(case, values, 1, Tolerance(1e-8, 1e-10))[0]
+    system = case.system()
+    own, rows = histories(system, 1, case, values), system.rows(1)
+    # Something happens every hour, if only nothing: steps of 1 follow growth however small.
+    own = own._replace(
+        jump=np.arange(31)[:, None],
+        keep=np.hstack([own.keep, np.ones((system.n, 30))]),
+        add=np.hstack([own.add, np.zeros((rows, 30))]),
+    )
+    found, failures = integrate(system, 1, own, Tolerance(1e-8, 1e-10))
+    assert not failures
+    x = system.unpack(1, found.reshape(rows, 30, 1))[0]
     expected = 1e-16 * np.exp(sign * np.array(times))
     np.testing.assert_allclose(x[0, :, 0], expected, rtol=1e-4 if sign > 0 else 0.0, atol=1e-16 * (sign < 0))
