@@ -21,7 +21,7 @@ class Tolerance:
         likewise for the first and for the second derivatives of the states.  `atol` is in the units of
         the states.
     max_steps : int
-        Steps tried between two records before a subject is given up.
+        Steps tried between two events (doses, resets, changes of parameters) before a subject is given up.
     """
 
     rtol: float = 1e-8
