@@ -12,7 +12,7 @@ from nlmewidgets.core.problem import Problem
 from nlmewidgets.methods import METHODS
 from nlmewidgets.methods.marginal import Approximation
 
-__all__ = ["Look", "look", "stand_in"]
+__all__ = ["Look", "look", "stand_in", "usable"]
 
 
 _SINGULAR = (
@@ -53,6 +53,11 @@ def stand_in(problem: Problem, method: str) -> Approximation:
     laplace = METHODS["laplace"]()
     assert isinstance(laplace, Approximation)
     return laplace
+
+
+def usable(problem: Problem, method: str) -> str:
+    """Return the method's name, or that of Laplace where the method refuses the problem."""
+    return "laplace" if METHODS[method]().refusal(problem) else method
 
 
 def look(problem: Problem, values: Values, method: str = "focei", start: Array | None = None) -> Look:

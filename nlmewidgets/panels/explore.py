@@ -17,9 +17,8 @@ from nlmewidgets.core.data import Data
 from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.fit.choices import choices
-from nlmewidgets.fit.live import stand_in
+from nlmewidgets.fit.live import usable
 from nlmewidgets.fit.scale import within
-from nlmewidgets.methods import METHODS
 from nlmewidgets.panels.fitting import FitBox
 from nlmewidgets.panels.guessing import Guessing
 from nlmewidgets.panels.header import Header
@@ -90,7 +89,7 @@ class Explorer(Runner, ipw.VBox):
         self._attached: list[tuple[Any, Any, str]] = []
         self.changing = False
         if method is None:
-            method = stand_in(model.problem(data), "focei").name
+            method = usable(model.problem(data), "focei")
         self.options = {method: dict(options)}
         if method not in choices():
             raise NlmeError(f"There is no method '{method}' to explore with; there are {', '.join(choices())}.")
@@ -141,8 +140,7 @@ class Explorer(Runner, ipw.VBox):
             self.changing = True
         try:
             self._change(model, data)
-            if METHODS[self.method]().refusal(problem):
-                self.method = stand_in(problem, self.method).name
+            self.method = usable(problem, self.method)
         finally:
             self.changing = False
         return self
