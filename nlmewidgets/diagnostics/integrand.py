@@ -34,9 +34,12 @@ from nlmewidgets.diagnostics.contours import contour_lines
 from nlmewidgets.methods import METHODS
 from nlmewidgets.methods.conditional import conditional
 from nlmewidgets.methods.marginal import log_det, precision_of
-from nlmewidgets.methods.quadrature import grid_dimension, nodes_within, product_grid
+from nlmewidgets.methods.quadrature import evaluate_quadrature, grid_dimension, nodes_within, product_grid
 
 __all__ = ["Integrand", "integrand"]
+
+_POINTS, _MOST_POINTS = 20_000, 2_000_000
+"""Of a quadrature's grid: as many as are drawn or computed in time, and at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +146,8 @@ def integrand(
     points : int
         Grid points along each.
     nodes : int
-        Nodes per random effect of the quadrature shown; its contribution is also given for the finest grid that is
-        affordable.
+        Nodes per random effect of the quadrature shown (fewer where there would be more than 20,000); its
+        contribution is also given for the finest grid that is affordable.
     reach : float
         Of the picture to both sides of every Gaussian in it, in its standard deviations.
     draws : int
@@ -211,13 +214,17 @@ def integrand(
         volume = 0.5 * q * math.log(2.0 * math.pi) - 0.5 * float(log_det(placing.precision[None])[0])
         return eta, log_weight + volume - 0.5 * joint(eta)
 
+    nodes = nodes if nodes**q <= _POINTS else nodes_within(q, _POINTS, nodes)
     at, terms = quadrature(nodes)
     rows: dict[str, float] = {
         name: gaussians[name].minus2log for name in ("fo", "foce", "focei", "laplace") if name in gaussians
     }
     rows[f"agq, {nodes} nodes"] = -2.0 * float(logsumexp(terms))
-    finest = max(nodes_within(grid_dimension(own), 20_000, 41), nodes)
-    best = -2.0 * float(logsumexp(quadrature(finest)[1])) if finest**q <= 2_000_000 else np.nan
+    finest = max(nodes_within(grid_dimension(own), _POINTS, 41), nodes)
+    if grid_dimension(own) < q:  # a product over occasions; the grid of all kappas would have millions of points
+        best = float(evaluate_quadrature(own, values, finest, mode[:, None]).per_subject[0])
+    else:
+        best = -2.0 * float(logsumexp(quadrature(finest)[1])) if finest**q <= _MOST_POINTS else np.nan
     rows[f"agq, {finest} nodes"] = best
     table = pd.DataFrame({"minus2ll": rows})
     table["difference"] = table["minus2ll"] - best

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import tempfile
+import time
 from pathlib import Path
 from typing import ClassVar
 
 import ipywidgets as ipw
 
 from nlmewidgets.core.errors import NlmeError
-from nlmewidgets.fit import Fit
+from nlmewidgets.fit import Fit, time_left
 from nlmewidgets.panels.base import Panel, caption
 from nlmewidgets.panels.latest import Latest
 from nlmewidgets.pictures import PICTURES, Drawing
@@ -95,10 +96,17 @@ class JudgePanel(Panel):
             self.link.value = "<span class='soft' aria-live='polite'>Writing the report …</span>"
             self._reporting.put(fit)
 
-    @staticmethod
-    def _write(fit: Fit) -> str:
+    def _write(self, fit: Fit) -> str:
+        began = time.monotonic()
+
+        def tell(share: float) -> None:
+            left = time_left(time.monotonic() - began, share)
+            words = f"Writing the report: {100 * share:.0f} %, {left} …"
+            with self.state.lock:
+                self.link.value = f"<span class='soft' aria-live='polite'>{words}</span>"
+
         with tempfile.TemporaryDirectory() as folder:
-            return fit.report(Path(folder) / "report.html").read_text(encoding="utf-8")
+            return fit.report(Path(folder) / "report.html", progress=tell).read_text(encoding="utf-8")
 
     def _not_written(self, refusal: NlmeError) -> None:
         self.save.disabled = False

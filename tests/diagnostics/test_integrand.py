@@ -83,3 +83,20 @@ def test_what_does_not_apply_says_why(case: Case) -> None:
         integrand(fixed.problem(data), fixed.values, 1)
     with pytest.raises(nw.ModelError, match="3 random effects cannot be drawn"):
         integrand(case.problem, case.model.values, 2, list(case.model.space.eta))
+
+
+@pytest.mark.parametrize("occasions", [2, 5])
+def test_kappas_of_many_occasions_are_integrated_exactly_where_that_is_known(occasions) -> None:
+    (a,) = sp.symbols("a", seq=True)
+    model = nw.Model(a, {a: nw.Normal(1.0, sd=0.5, iov=0.2)}, residual=nw.Additive(0.3))
+    rng = np.random.default_rng(5)
+    occasion = np.repeat(np.arange(occasions), 3)
+    y = rng.normal(1.0, 0.6, len(occasion))
+    records = pd.DataFrame({"ID": 1, "TIME": np.arange(len(y), dtype=float), "OCC": occasion + 1, "DV": y})
+    problem = model.problem(nw.Data.from_frame(records, occ="OCC"))
+    found = integrand(problem, problem.space.initial, 1, points=21)
+    same = occasion[:, None] == occasion
+    covariance = 0.25 + 0.04 * same + 0.09 * np.eye(len(y))
+    exact = (y - 1.0) @ np.linalg.solve(covariance, y - 1.0) + np.linalg.slogdet(covariance)[1]
+    assert found.contributions["minus2ll"].iloc[-1] == pytest.approx(exact, abs=1e-9)
+    assert found.contributions["difference"].notna().all()

@@ -186,3 +186,23 @@ def test_a_shrinkage_that_is_not_defined_is_said_so(explore) -> None:
     explorer = explore(*KINDS["counts"]())
     explorer.panel = "shrinkage"
     assert "Epsilon n/a." in explorer.panels["shrinkage"].text.value
+
+
+def test_a_report_that_takes_long_says_how_far_it_is(explorer, monkeypatch) -> None:
+    judge = explorer.panels["judge"]
+    explorer.start().wait(30)
+    judge.show()
+    judge.wait(30)
+    said = []
+
+    def report(fit, path, progress):
+        progress(0.5)
+        said.append(judge.link.value)
+        path.write_text("<!doctype html>")
+        return path
+
+    monkeypatch.setattr(nw.Fit, "report", report)
+    judge.save.click()
+    judge.wait(30)
+    assert re.search(r"Writing the report: 50 %, about \d+ s left", said[0])
+    assert "download report.html" in judge.link.value
