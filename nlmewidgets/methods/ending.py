@@ -85,12 +85,13 @@ def astray(space: ParameterSpace, values: Values) -> str:
 def doubtful(space: ParameterSpace, values: Values) -> bool:
     """Whether a search ended where searches from afar get stuck, so that another is worth its price.
 
-    That is: a free variance as good as zero, where its own score is too whatever the data say; a positive theta a
-    thousandfold from its start; a standard deviation thirty times its start.  The standard deviation of an effect on
-    what ended at a bound means nothing, and tells nothing.
+    That is: a free variance as good as zero, or a part of the residual error, where its own score is too whatever the
+    data say; a positive theta a thousandfold from its start; a standard deviation thirty times its start.  The
+    standard deviation of an effect on what ended at a bound means nothing, and tells nothing.
     """
     bound = _at_bounds(space, values)
     meant = np.array([eta.split("_", 1)[-1] not in bound for eta in space.eta], dtype=bool)
     sd, start = np.sqrt(np.diag(values.omega))[meant], np.sqrt(np.diag(space.initial.omega))[meant]
     far = [p.scale == "log" and not 1e-3 < v / p.value < 1e3 for p, v in zip(space.theta, values.theta, strict=True)]
-    return bool((sd < 1e-2 * start).any() or (sd > 30.0 * start).any() or any(far))
+    silent = [not p.fixed and v < 1e-2 * p.value for p, v in zip(space.sigma, values.sigma, strict=True)]
+    return bool((sd < 1e-2 * start).any() or (sd > 30.0 * start).any() or any(far) or any(silent))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -185,3 +187,22 @@ def test_no_iteration_leaves_the_declared_values(oral: Case) -> None:
     far = model.with_values(FLIPPED["fast elimination"])
     fit = far.fit(data, "focei", max_iterations=0)
     assert fit.estimates.to_dict() == pytest.approx(far.space.to_dict(far.values))
+
+
+def test_a_search_that_silenced_a_part_of_the_error_is_repeated(shared: Path) -> None:
+    """A lag without random effect has an optimum between any two samples: here one without proportional error."""
+    table = pd.read_csv(shared / "data" / "check-only" / "warfarin.csv").rename(columns=str.upper)
+    data = nw.Data.from_frame(table[table["DVID"] == "cp"].drop(columns="DVID"))
+    model = nw.library.oral_lag_1cpt(
+        Tlag=nw.LogNormal(1.05),
+        ka=nw.LogNormal(2.0, sd=0.97),
+        CL=nw.LogNormal(0.063, sd=0.54),
+        V=nw.LogNormal(7.05, sd=0.34),
+        residual=nw.Combined(0.24, 0.1),
+    )
+    there = model.fit(data, "focei", orient=False)
+    assert there.theta["Tlag"] > 1.5
+    fit = model.fit(data, "focei")
+    assert fit.converged
+    assert fit.ofv < there.ofv - 200.0
+    assert fit.theta["Tlag"] < 1.0
