@@ -149,6 +149,8 @@ def _named(fits: Mapping[str, Fit] | Iterable[Fit], others: tuple[Fit, ...]) -> 
         found, listed = {}, [fits] if isinstance(fits, Fit) else list(fits)
     models: list[Model] = []
     for fit in [*listed, *others]:
+        if not isinstance(fit, Fit):
+            raise NlmeError(f"compare() takes fits, as model.fit() returns them; it got {fit!r}.")
         if not any(fit.start is m for m in models):
             models.append(fit.start)
         number = next(k for k, m in enumerate(models) if m is fit.start) + 1

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Real
 from typing import Any
 
 from nlmewidgets.core.data import Data
@@ -114,6 +115,8 @@ def _drain(
     time_limit: float | None,
     progress: bool | None,
 ) -> Fit:
+    if time_limit is not None and not (isinstance(time_limit, Real) and time_limit >= 0):
+        raise MethodError(f"time_limit={time_limit!r} is no number of seconds; give one from 0, or None.")
     line = ProgressLine(run.method, progress)
     began = time.monotonic()
     history: list[Iteration] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -178,4 +179,10 @@ class Method:
             if name not in known:
                 have = ", ".join(known) or "none"
                 raise MethodError(f"The method '{cls.name}' has no option '{name}' (its options: {have}).")
+        for f in fields(cls):
+            usual, given = f.default, options.get(f.name)
+            if given is None or isinstance(usual, bool) or not isinstance(usual, int | float):
+                continue
+            if isinstance(given, bool) or not isinstance(given, Real) or given != given:
+                raise MethodError(f"{f.name}={given!r} is not a number; the usual one is {usual:g}.")
         return cls(**options)

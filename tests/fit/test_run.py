@@ -469,3 +469,26 @@ def test_without_a_terminal_or_when_unwanted_there_is_no_progress_line(capsys, o
 )
 def test_time_left_in_words(elapsed, progress, words):
     assert time_left(elapsed, progress) == words
+
+
+# ------------------------------------------------------------------------------ options
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tolerance": "small"}, "tolerance='small' is not a number; the usual one is 1e-06."),
+        ({"max_iterations": float("nan")}, "max_iterations=nan is not a number; the usual one is 500."),
+        ({"time_limit": "a"}, "time_limit='a' is no number of seconds; give one from 0, or None."),
+        ({"time_limit": float("nan")}, "time_limit=nan is no number of seconds; give one from 0, or None."),
+    ],
+)
+def test_options_that_are_no_numbers_are_refused(options, sentence, oral_model, theophylline):
+    with pytest.raises(nw.MethodError) as error:
+        oral_model().fit(theophylline, "focei", **options)
+    assert str(error.value) == sentence
+
+
+def test_what_is_no_fit_is_not_compared():
+    with pytest.raises(nw.NlmeError, match="takes fits, as model.fit"):
+        nw.compare([1, 2])
