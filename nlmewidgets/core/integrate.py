@@ -158,6 +158,7 @@ def _integrate_states(
 
 _MANY = 64
 """Lanes whose sensitivities go abreast of their states."""
+_FEW = 128
 _CHUNK = 1024
 """Lanes together: more pay for calls, fewer for memory."""
 _SAFETY, _SHRINK, _GROW = 0.9, 0.1, 6.0
@@ -324,8 +325,8 @@ class Run:
             if isinstance(solver, Explicit):
                 leaving &= self._to_go(lanes) > _WORTHWHILE * lanes.h
             stopped = lanes.done | leaving
-            # Lanes that have stopped ride along (their step is 0) until they are worth dropping.
-            if stopped.sum() * 8 >= len(stopped):
+            # Lanes that have stopped ride along (their step is 0) until they are worth dropping: few cost nothing.
+            if stopped.sum() * (8 if len(stopped) > _FEW else 2) >= len(stopped):
                 every.put(chosen[where[stopped]], lanes.take(stopped))
                 ask[where[leaving & ~lanes.done]] = True
                 going = ~stopped
