@@ -28,20 +28,20 @@ _own = threading.local()
 def serving() -> Iterator[None]:
     """Have what is beside the interface wait while this is done, and until what it sent has left."""
     global _until  # one interpreter lock, one turn to give way in
-    _until = time.monotonic() + _LONGEST
+    _until = time.perf_counter() + _LONGEST
     try:
         with watched(lambda: None):  # whoever serves does not wait, nor is it dropped half-way
             yield
     finally:
-        _until = time.monotonic() + _AFTER
+        _until = time.perf_counter() + _AFTER
 
 
 def give_way() -> None:
     """Wait while a slider is served; after that go on for at least as long, so that no drag stops a fit."""
-    began = now = time.monotonic()
+    began = now = time.perf_counter()
     if now >= _until or now < getattr(_own, "busy", 0.0):
         return
     while now < min(_until, began + _LONGEST):
         time.sleep(0.005)
-        now = time.monotonic()
+        now = time.perf_counter()
     _own.busy = now + (now - began)
