@@ -20,13 +20,15 @@ from nlmewidgets.fit.live import stand_in
 from nlmewidgets.fit.scale import is_log, moved
 from nlmewidgets.methods.marginal import Scores
 
-__all__ = ["NOTHING", "Arrow", "along_sliders", "arrows"]
+__all__ = ["NOTHING", "Arrow", "Slope", "along_sliders", "arrows", "slope"]
 
 NOTHING = 0.01
 """A change of the objective that is none."""
 
 _SHARE = 0.1
 """The longest step: 10 % of a positive parameter, of others a tenth of their size (or of 0.5)."""
+_NEARBY = 0.3
+"""How far a coordinate (mostly a logarithm) may be for modes to be predicted along tangents."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,36 @@ class Arrow:
         return f"{verb} {self.name} by {how} lowers the OFV by about {self.gain:.2g}."
 
 
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """What one exact gradient tells of the surroundings of population values.
+
+    Attributes
+    ----------
+    arrows : dict of str to Arrow
+        Of every population parameter; of none where the objective is not finite.
+    origin : (free,) float
+        The unconstrained free parameters there.
+    eta : (etas, subjects) float
+        The etas there.
+    shift : (etas, subjects, free) float, optional
+        How they move with the parameters, where the method knows.
+    """
+
+    arrows: dict[str, Arrow]
+    origin: Array
+    eta: Array
+    shift: Array | None = None
+
+    def predicted(self, space: ParameterSpace, values: Values, last: Array) -> Array:
+        """Return where modes are at values nearby, to begin a search at; elsewhere the `last` ones."""
+        x = space.pack(values)
+        if self.shift is None or x.shape != self.origin.shape or np.abs(x - self.origin).max(initial=0.0) > _NEARBY:
+            return last
+        near = self.eta + self.shift @ (x - self.origin)
+        return near if near.shape == last.shape and np.isfinite(near).all() else last
+
+
 def arrows(problem: Problem, values: Values, method: str = "focei", start: Array | None = None) -> dict[str, Arrow]:
     """Return the arrow of every population parameter; of none where the objective is not finite.
 
@@ -90,24 +122,32 @@ def arrows(problem: Problem, values: Values, method: str = "focei", start: Array
     start : (etas, subjects) float, optional
         Etas to begin the search for modes at.
     """
+    found = slope(problem, values, method, start)
+    return {} if found is None else found.arrows
+
+
+def slope(problem: Problem, values: Values, method: str = "focei", start: Array | None = None) -> Slope | None:
+    """Return the arrows and how the etas move; None where the objective is not finite.  Parameters as of `arrows`."""
     try:
         with np.errstate(all="ignore"):
             found = stand_in(problem, method).evaluate(problem, values, start, gradient=True)
     except np.linalg.LinAlgError:  # a singular Omega
-        return {}
+        return None
     if found.scores is None or not np.isfinite(found.ofv):
-        return {}
+        return None
     space = problem.space
     scores = along_sliders(space, values, found.scores)
     if not np.isfinite(scores).all():
-        return {}
+        return None
     gradient = scores.sum(axis=0)
     curvature = 0.5 * ((scores - scores.mean(axis=0)) ** 2).sum(axis=0)
     numbers = space.to_dict(values)
-    return {
+    pointing = {
         name: _arrow(space, name, numbers[name], float(g), float(h))
         for name, g, h in zip(space.names, gradient, curvature, strict=True)
     }
+    shift = None if found.shift is None else found.shift.along(space, values)
+    return Slope(pointing, space.pack(values), found.eta, shift)
 
 
 def along_sliders(space: ParameterSpace, values: Values, scores: Scores) -> Array:

@@ -19,7 +19,7 @@ from nlmewidgets.core.errors import NlmeError
 from nlmewidgets.core.model import Model
 from nlmewidgets.core.parameters import Values
 from nlmewidgets.core.problem import Problem
-from nlmewidgets.fit.arrows import Arrow, arrows
+from nlmewidgets.fit.arrows import Slope, slope
 from nlmewidgets.fit.chains import Chains
 from nlmewidgets.fit.live import Look, look, stand_in
 from nlmewidgets.fit.pull import Pull, pull
@@ -69,9 +69,9 @@ class _Request(NamedTuple):
     values: Values
 
 
-class _Arrows(NamedTuple):
+class _Sloped(NamedTuple):
     values: Values
-    arrows: dict[str, Arrow]
+    slope: Slope | None
 
 
 def _errors_of(fit: Any) -> tuple[Any, dict[str, float]]:
@@ -163,7 +163,7 @@ class State(View):
         self.dvids = list(dict.fromkeys(data.dvid.tolist())) or [1]
         self.set_trait("dvid", self.dvids[0])
         self.keep_view()
-        self._latest: Latest[_Request, Look | Refit | _Arrows] = Latest(self._compute, self._computed, lock=self.lock)
+        self._latest: Latest[_Request, Look | Refit | _Sloped] = Latest(self._compute, self._computed, lock=self.lock)
         self._first = threading.Event()
         self._errors: Latest[Any, tuple[Any, dict[str, float]]] = Latest(_errors_of, self._errors_found, lock=self.lock)
         self._follower: int | None = None
@@ -171,6 +171,7 @@ class State(View):
         self._seen: Values | None = None
         self._cost = math.inf
         self._eta: Any = None
+        self._slope: Slope | None = None
         self.pulled: Pull | None = None
         self.arrows = {}
         self.chains = Chains()
@@ -411,9 +412,9 @@ class State(View):
         old = change["old"] or {}
         return any(old.get(name) != value for name, value in change["new"].items() if name not in self.refit)
 
-    def _compute(self, request: _Request) -> Look | Refit | _Arrows:
+    def _compute(self, request: _Request) -> Look | Refit | _Sloped:
         if request.kind == "arrows":
-            return _Arrows(request.values, arrows(self.problem, request.values, self.method, self._eta))
+            return _Sloped(request.values, slope(self.problem, request.values, self.method, self._eta))
         if request.kind == "refit":
             try:
                 stop = lambda: self._latest.overtaken  # noqa: E731
@@ -422,21 +423,23 @@ class State(View):
                 pass
         return self._look(request.values)
 
-    def _computed(self, answer: Look | Refit | _Arrows) -> None:
+    def _computed(self, answer: Look | Refit | _Sloped) -> None:
         if isinstance(answer, Look):
             self._looked(answer)
         elif isinstance(answer, Refit):
             self._refitted(answer)
         elif answer.values is self._seen:
-            self.arrows = answer.arrows
+            self._slope = answer.slope
+            self.arrows = {} if answer.slope is None else answer.slope.arrows
 
-    @property
-    def _warm(self) -> Any:
-        """Etas worth beginning at: where a look is dear (differential equations), those of the last one."""
-        return self._eta if self._cost > _PATIENCE else None
+    def _warm(self, values: Values) -> Any:
+        """Return etas worth beginning at where a look is dear (differential equations): those told or seen last."""
+        if self._cost <= _PATIENCE or self._eta is None or self._slope is None:
+            return self._eta if self._cost > _PATIENCE else None
+        return self._slope.predicted(self.problem.space, values, self._eta)
 
     def _look(self, values: Values) -> Look:
-        return look(self.problem, values, self.method, self._warm)
+        return look(self.problem, values, self.method, self._warm(values))
 
     def _refitted(self, reached: Refit) -> None:
         with self.consequence():

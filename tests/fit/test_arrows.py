@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import nlmewidgets as nw
-from nlmewidgets.fit.arrows import NOTHING, arrows
+from nlmewidgets.fit.arrows import NOTHING, arrows, slope
+from nlmewidgets.fit.live import look
 from nlmewidgets.fit.scale import bounds, is_log, moved
 from tests.models import make
 
@@ -120,3 +121,23 @@ def test_moves_stay_within_bounds() -> None:
             assert (there > value) == (share > 0)
     assert moved(space, "additive", 0.5, 0.1) == pytest.approx(0.55)
     assert moved(space, "additive", 0.55, -0.1) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("method", ["foce", "focei", "laplace"])
+def test_modes_nearby_are_predicted_along_tangents(theophylline, method: str) -> None:
+    """The error of a tangent falls with the square of the way, and beyond 0.3 nobody relies on one."""
+    model, data = theophylline
+    problem, values = model.problem(data), model.values
+    found, space = slope(problem, values, method), problem.space
+    assert found is not None
+    last = np.zeros_like(found.eta)
+
+    def error(step: float) -> float:
+        x = found.origin.copy()
+        x[0] += step
+        there = space.unpack(x, values)
+        return np.abs(found.predicted(space, there, last) - look(problem, there, method).eta).max()
+
+    assert error(0.1) / error(0.05) == pytest.approx(4.0, rel=0.25)
+    x = found.origin + np.eye(len(found.origin))[0] * 0.31
+    assert found.predicted(space, space.unpack(x, values), last) is last
