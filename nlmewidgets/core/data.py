@@ -386,7 +386,9 @@ class Data:
         if times is None:
             times = np.linspace(min(0.0, all_times.min()), all_times.max(), points)
             if follow:
-                knots = np.unique(np.append(all_times, times[0]))
+                # Samples meant for one time are taken a little apart, and are one knot.
+                cell = max(np.ptp(times), 1e-300) / max(points // 2, 1)
+                knots = times[0] + cell * np.unique(np.round((np.append(all_times, times[0]) - times[0]) / cell))
                 share = np.linspace(0.0, 1.0, len(knots))
                 share += (knots - times[0]) / max(np.ptp(knots), 1e-300)
                 times = np.interp(np.linspace(0.0, share[-1], points), share, knots)
